@@ -1,0 +1,40 @@
+// Package catalog is the contract for the facts all brokers of a cluster agree on: topics and their configs,
+// brokers, leases, the manifest, and id blocks. It holds no SQL and no I/O; catalog/sqlite, catalog/memory and
+// (for fleets) catalog/postgres implement it and pass the one suite in catalog/catalogtest.
+//
+// # The manifest
+//
+// The manifest says which bytes make up each partition's log. What it does not name does not exist. It has two
+// levels:
+//
+//   - the tail: one row per committed object, key (broker epoch, sequence), carrying the object's whole index.
+//     A row may stand for a run of sequences after a hot merge ([TailEntry.First] .. [TailEntry.Last]).
+//   - folded: extents packed into rows by (partition, base offset), and one row per partition with log start, log
+//     end, last stable offset, leader-epoch history and producer snapshot. All folded rows are true as of one named
+//     sequence per broker epoch: [BrokerTail.Folded].
+//
+// Indexes, packed extents and producer snapshots are opaque bytes here; package storage encodes them.
+//
+// # Fencing
+//
+// Every broker process registers and gets a broker epoch that only grows. The broker's row is the fence: each
+// manifest statement first locks and updates or checks that row (epoch equal, not fenced), in the same transaction,
+// and does the rest only if that succeeded. A fence updates the same row, and log ends are read only after it, so
+// that a commit either happened before the fence and is seen, or is refused. A sub-select is not a guard.
+//
+// A lease moves in two ways only: its holder releases it by a statement that locks its own broker row, or the
+// holder's whole broker epoch is fenced. The lease epoch only grows, and is Kafka's leader epoch.
+//
+// # Answers lost
+//
+// Every method may fail after its effect was applied. Each one says how the caller settles that. Implementations
+// never retry by guessing.
+//
+// # Time
+//
+// Every time.Time in this package is the catalog's clock. Callers' clocks decide nothing here.
+//
+// # Lock order
+//
+// Within one statement rows are locked: brokers, topics, partitions, tail, packed rows, objects, each in key order.
+package catalog
