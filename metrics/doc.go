@@ -1,0 +1,44 @@
+// Package metrics holds every number StreamHouse tells the outside: the registry, the names, the recorders that
+// other packages hand their values to, and the small HTTP server of /metrics, /health and /ready. It is a leaf: it
+// imports nothing of ours, and no other package imports the server side of the Prometheus client.
+//
+// # Names
+//
+// The prefix is streamhouse_. The names of the producer_*, consumer_* and agent_* families, with their types and
+// labels, are a contract with dashboards and alert rules that people already have; testdata/families.golden holds
+// them, and a test compares. A family with labels has no sample until something is recorded: nothing is made up.
+// Families about consumer groups (consumer_lag_*, consumer_last_committed_offset, consumer_current_offset) are
+// registered here so that the names are taken once; they carry samples when a group coordinator exists.
+//
+// # Recorders
+//
+// [New] returns a [Metrics], whose fields are recorders by subject. A recorder hands out handles per topic and per
+// partition; callers resolve a handle once, keep it, and then record without allocation or locks: each call is one or
+// two atomic operations.
+//
+//	t := m.Producer.Topic("orders")   // once
+//	p := t.Partition(3)               // once
+//	t.Sent(p, records, bytes)         // hot path
+//
+// All recorders and handles may be nil, and then do nothing: the zero [Metrics] is a valid sink for tests and tools.
+// All of them are safe for concurrent use.
+//
+// # Bounded cardinality
+//
+// A partition (for consumers: a partition and group) takes one of [Options.MaxPartitions] places when its first
+// handle is asked for. Above that, handles share one series per topic with partition="". Topics are bounded likewise
+// by [Options.MaxTopics]: above it, handles share series with topic="". The gauges streamhouse_metrics_folded_partitions and
+// streamhouse_metrics_folded_topics say how many are folded now, and the first fold is logged. Sums over a topic stay
+// right in both cases, since everything that folds is a counter, a histogram, or a gauge moved by differences.
+//
+// [Metrics.DropTopic] and [Metrics.DropPartition] delete the series of deleted topics and of partitions whose lease
+// went elsewhere. A handle kept after that is harmless and invisible: it records into series that nobody exports.
+// Whoever works on the partition again must ask for a new handle.
+//
+// # HTTP
+//
+// [Server] answers /health while the process lives; /ready with 200, or 503 and the reason, from a function it is
+// given; /metrics in the exposition format. Before a scrape the same function sets streamhouse_agent_ready, so the gauge and
+// /ready cannot disagree for longer than a scrape. Connections, header sizes, times and concurrent scrapes are
+// bounded. net/http/pprof is served only when asked for.
+package metrics

@@ -1,0 +1,113 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Type is the Prometheus type of a family.
+type Type string
+
+// The types in use.
+const (
+	Counter   Type = "counter"
+	Gauge     Type = "gauge"
+	Histogram Type = "histogram"
+)
+
+// Family is one metric family: what a golden file, a document or a rule may rely on.
+type Family struct {
+	Name   string
+	Type   Type
+	Labels []string
+	Help   string
+}
+
+const namespace = "streamhouse"
+
+// Buckets of the histograms: classic ones always, so that _bucket queries work.
+var (
+	secondsBuckets = prometheus.ExponentialBuckets(0.001, 2, 15) // 1 ms .. 16.4 s
+	recordsBuckets = prometheus.ExponentialBuckets(1, 2, 15)     // 1 .. 16,384
+	bytesBuckets   = prometheus.ExponentialBuckets(100, 2, 15)   // 100 B .. 1.6 MB
+	objectBuckets  = prometheus.ExponentialBuckets(1024, 4, 10)  // 1 KiB .. 256 MiB
+)
+
+// builder registers families and remembers their shape.
+type builder struct {
+	reg      *prometheus.Registry
+	families []Family
+}
+
+func (b *builder) note(name string, t Type, help string, labels []string) {
+	b.families = append(b.families, Family{Name: namespace + "_" + name, Type: t, Labels: labels, Help: help})
+}
+
+func (b *builder) counterVec(name, help string, labels ...string) *prometheus.CounterVec {
+	b.note(name, Counter, help, labels)
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+	b.reg.MustRegister(v)
+	return v
+}
+
+func (b *builder) counter(name, help string) prometheus.Counter {
+	b.note(name, Counter, help, nil)
+	c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
+	b.reg.MustRegister(c)
+	return c
+}
+
+func (b *builder) gaugeVec(name, help string, labels ...string) *prometheus.GaugeVec {
+	b.note(name, Gauge, help, labels)
+	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labels)
+	b.reg.MustRegister(v)
+	return v
+}
+
+func (b *builder) gauge(name, help string) prometheus.Gauge {
+	b.note(name, Gauge, help, nil)
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help})
+	b.reg.MustRegister(g)
+	return g
+}
+
+func (b *builder) histogramVec(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	b.note(name, Histogram, help, labels)
+	v := prometheus.NewHistogramVec(
+		prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets}, labels)
+	b.reg.MustRegister(v)
+	return v
+}
+
+func (b *builder) histogram(name, help string, buckets []float64) prometheus.Histogram {
+	b.note(name, Histogram, help, nil)
+	h := prometheus.NewHistogram(
+		prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets})
+	b.reg.MustRegister(h)
+	return h
+}
+
+// registerGroupFamilies takes the names of the consumer-group families. They get samples from the coordinator of a
+// group; a broker without one exports none.
+func registerGroupFamilies(b *builder) {
+	labels := []string{labelTopic, labelPartition, labelGroup}
+	b.gaugeVec("consumer_lag_records",
+		"High watermark minus committed offset, at least 0; no sample where nothing is committed.", labels...)
+	b.gaugeVec("consumer_lag_seconds",
+		"Age of the oldest record not yet committed past; 0 when caught up.", labels...)
+	b.gaugeVec("consumer_last_committed_offset", "Last offset the group committed.", labels...)
+	b.gaugeVec("consumer_current_offset", "Highest offset fetched by the group, where known.", labels...)
+}
+
+// Label names.
+const (
+	labelTopic     = "topic"
+	labelPartition = "partition"
+	labelGroup     = "group_id"
+	labelErrorType = "error_type"
+	labelStatus    = "status"
+	labelAPI       = "api"
+	labelOp        = "op"
+	labelKind      = "kind"
+	labelCache     = "cache"
+	labelReason    = "reason"
+)

@@ -1,0 +1,333 @@
+package metrics
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// touchAll records once into everything that can be recorded.
+func touchAll(m *Metrics, topic string) {
+	tp := m.Producer.Topic(topic)
+	pp := tp.Partition(3)
+	pp.Pending(5)
+	tp.Sent(pp, 10, 1000)
+	tp.SendDuration(time.Millisecond)
+	tp.FlushDuration(time.Millisecond)
+	tp.Batch(10, 1000)
+	tp.Error("NOT_LEADER_OR_FOLLOWER")
+	tc := m.Consumer.Topic(topic)
+	tc.PollDuration(time.Millisecond)
+	g := tc.Group("")
+	g.Consumed(g.Partition(3), 10, 1000)
+	ta := m.Agent.Topic(topic)
+	ta.Leases(1)
+	ta.WriteLatency(time.Millisecond)
+	ta.Partition(3).Written(10)
+	m.Agent.LeaseRenewal(RenewalOK)
+	m.Agent.ConnectionOpened()
+	m.Agent.Ready(true)
+	m.Agent.UnledPartitions(0)
+	m.Agent.API("Produce").Done(StatusOK, time.Millisecond)
+	m.Agent.API("Produce").Done("NOT_LEADER_OR_FOLLOWER", time.Millisecond)
+	m.Flush.Sealed(SealWaiter)
+	m.Flush.Uploading(1)
+	m.Flush.Buffered(100)
+	m.Flush.Retried()
+	m.Flush.Committed(1000, time.Millisecond)
+	for _, c := range []*Cache{m.TailCache, m.BlockCache} {
+		c.Hit()
+		c.Miss()
+		c.Evicted(2)
+		c.Bytes(100)
+	}
+	m.Store.Op("put").Done("ok", time.Millisecond, 1000)
+	m.Catalog.Op("commit").Done("ok", time.Millisecond, 0)
+	m.Tail.Set(3, 300)
+	m.Merge.Done("hot", "ok", 4, 1000, time.Millisecond)
+}
+
+func gather(t *testing.T, m *Metrics) map[string]*dto.MetricFamily {
+	t.Helper()
+	mfs, err := m.Registry().Gather()
+	require.NoError(t, err)
+	out := make(map[string]*dto.MetricFamily, len(mfs))
+	for _, mf := range mfs {
+		out[mf.GetName()] = mf
+	}
+	return out
+}
+
+func TestFamiliesAreTheGoldenOnes(t *testing.T) {
+	m := New(Options{})
+	var b bytes.Buffer
+	for _, f := range m.Families() {
+		fmt.Fprintf(&b, "%s %s {%s}\n", f.Name, f.Type, strings.Join(f.Labels, ","))
+	}
+	const path = "testdata/families.golden"
+	if *update {
+		require.NoError(t, os.MkdirAll("testdata", 0o750))
+		require.NoError(t, os.WriteFile(path, b.Bytes(), 0o600))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(want), b.String(), "names, types and labels are a contract; -update if the change is meant")
+}
+
+func TestEveryFamilyHasTheSamplesAndLabelsItPromises(t *testing.T) {
+	m := New(Options{Version: "test"})
+	touchAll(m, "orders")
+	got := gather(t, m)
+	groups := []string{
+		"streamhouse_consumer_lag_records", "streamhouse_consumer_lag_seconds",
+		"streamhouse_consumer_last_committed_offset", "streamhouse_consumer_current_offset",
+	}
+	for _, f := range m.Families() {
+		mf := got[f.Name]
+		if slices.Contains(groups, f.Name) {
+			require.Nil(t, mf, "%s must have no made-up sample", f.Name)
+			continue
+		}
+		require.NotNil(t, mf, "%s has no sample", f.Name)
+		require.Equal(t, strings.ToUpper(string(f.Type)), mf.GetType().String(), f.Name)
+		for _, sample := range mf.GetMetric() {
+			var labels []string
+			for _, l := range sample.GetLabel() {
+				labels = append(labels, l.GetName())
+			}
+			want := slices.Clone(f.Labels)
+			slices.Sort(want)
+			require.Equal(t, want, labels, f.Name)
+			if f.Type == Histogram {
+				require.NotEmpty(t, sample.GetHistogram().GetBucket(), "%s needs classic buckets", f.Name)
+			}
+		}
+	}
+	require.Contains(t, got, "go_goroutines")
+	require.Contains(t, got, "process_cpu_seconds_total")
+}
+
+func TestNamesPassTheLinter(t *testing.T) {
+	m := New(Options{})
+	touchAll(m, "orders")
+	problems, err := testutil.GatherAndLint(m.Registry())
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	for _, f := range m.Families() {
+		require.NotContains(t, f.Name, "_total_total")
+		require.Equal(t, f.Type == Counter, strings.HasSuffix(f.Name, "_total"), f.Name)
+		require.NotEmpty(t, f.Help, f.Name)
+	}
+}
+
+func TestExpositionParses(t *testing.T) {
+	m := New(Options{})
+	touchAll(m, `we"ird\to`+"\npic")
+	var b bytes.Buffer
+	enc := expfmt.NewEncoder(&b, expfmt.NewFormat(expfmt.TypeTextPlain))
+	for _, mf := range gather(t, m) {
+		require.NoError(t, enc.Encode(mf))
+	}
+	require.NotContains(t, b.String(), "_total_total")
+	p := expfmt.NewTextParser(model.LegacyValidation)
+	parsed, err := p.TextToMetricFamilies(&b)
+	require.NoError(t, err)
+	require.Contains(t, parsed, "streamhouse_producer_send_duration_seconds")
+	require.Len(t, parsed["streamhouse_producer_send_duration_seconds"].GetMetric()[0].GetHistogram().GetBucket(), 16)
+}
+
+func TestValuesAddUp(t *testing.T) {
+	m := New(Options{})
+	touchAll(m, "orders")
+	touchAll(m, "orders")
+	tp := m.Producer.Topic("orders")
+	require.InDelta(t, 20, testutil.ToFloat64(tp.Partition(3).records), 0)
+	require.InDelta(t, 10, testutil.ToFloat64(tp.Partition(3).pending), 0)
+	require.InDelta(t, 2000, testutil.ToFloat64(tp.bytes), 0)
+	require.InDelta(t, 2, testutil.ToFloat64(m.Agent.API("Produce").ok), 0)
+	require.InDelta(t, 2, testutil.ToFloat64(m.Agent.connections), 0)
+	require.InDelta(t, 2000, testutil.ToFloat64(m.Store.Op("put").outcome("ok").bytes), 0)
+	m.Agent.ConnectionClosed()
+	require.InDelta(t, 1, testutil.ToFloat64(m.Agent.connections), 0)
+	require.InDelta(t, 3, testutil.ToFloat64(m.Tail.objects), 0)
+}
+
+func seriesWith(t *testing.T, m *Metrics, label, value string) []string {
+	t.Helper()
+	var out []string
+	for name, mf := range gather(t, m) {
+		for _, sample := range mf.GetMetric() {
+			for _, l := range sample.GetLabel() {
+				if l.GetName() == label && l.GetValue() == value {
+					out = append(out, name)
+				}
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestSeriesOfADroppedTopicDisappear(t *testing.T) {
+	m := New(Options{})
+	touchAll(m, "orders")
+	touchAll(m, "other")
+	stale := m.Producer.Topic("orders")
+	m.Consumer.Topic("orders").Group("g1").Partition(3).records.Inc()
+	m.Consumer.Topic("orders").Group("g1").Consumed(nil, 1, 1)
+	require.NotEmpty(t, seriesWith(t, m, "topic", "orders"))
+	m.DropTopic("orders")
+	require.Empty(t, seriesWith(t, m, "topic", "orders"))
+	require.NotEmpty(t, seriesWith(t, m, "topic", "other"))
+	// Handles that were kept stay harmless and invisible.
+	stale.Sent(stale.Partition(9), 1, 1)
+	stale.Error("UNKNOWN_TOPIC_OR_PARTITION")
+	m.DropTopic("orders")
+	require.Empty(t, seriesWith(t, m, "topic", "orders"))
+	// A topic made anew under the name starts from nothing.
+	fresh := m.Producer.Topic("orders")
+	require.NotSame(t, stale, fresh)
+	require.InDelta(t, 0, testutil.ToFloat64(fresh.bytes), 0)
+	require.Equal(t, 1, m.series.mu.partitions, "only other/3 holds a place")
+}
+
+func TestSeriesOfADroppedPartitionDisappear(t *testing.T) {
+	m := New(Options{})
+	touchAll(m, "orders")
+	m.Producer.Topic("orders").Partition(4).Pending(1)
+	before := m.Producer.Topic("orders").Partition(3)
+	m.DropPartition("orders", 3)
+	m.DropPartition("orders", 77)
+	m.DropPartition("nowhere", 3)
+	require.Empty(t, seriesWith(t, m, "partition", "3"))
+	require.NotEmpty(t, seriesWith(t, m, "partition", "4"))
+	require.NotSame(t, before, m.Producer.Topic("orders").Partition(3))
+}
+
+func TestADeadGroupDisappears(t *testing.T) {
+	m := New(Options{})
+	tc := m.Consumer.Topic("orders")
+	for _, name := range []string{"", "g1"} {
+		g := tc.Group(name)
+		g.Consumed(g.Partition(0), 1, 1)
+	}
+	tc.DropGroup("g1")
+	tc.DropGroup("never")
+	require.Empty(t, seriesWith(t, m, "group_id", "g1"))
+	require.Equal(t, 1, m.series.mu.partitions)
+}
+
+func TestLeasesAtZeroHaveNoSample(t *testing.T) {
+	m := New(Options{})
+	ta := m.Agent.Topic("orders")
+	ta.Leases(2)
+	require.Contains(t, gather(t, m), "streamhouse_agent_active_partitions")
+	ta.Leases(-2)
+	require.NotContains(t, gather(t, m), "streamhouse_agent_active_partitions")
+}
+
+func TestPartitionsAboveTheLimitFold(t *testing.T) {
+	var logged bytes.Buffer
+	m := New(Options{MaxPartitions: 2, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+	tp := m.Producer.Topic("orders")
+	for p := range int32(5) {
+		tp.Sent(tp.Partition(p), 10, 1)
+		tp.Partition(p).Pending(1)
+	}
+	records := gather(t, m)["streamhouse_producer_records_sent_total"]
+	got := map[string]float64{}
+	for _, sample := range records.GetMetric() {
+		got[sample.GetLabel()[0].GetValue()] = sample.GetCounter().GetValue()
+	}
+	require.Equal(t, map[string]float64{"0": 10, "1": 10, "": 30}, got)
+	require.InDelta(t, 3, testutil.ToFloat64(m.series.foldedPartitions), 0)
+	require.Equal(t, 1, strings.Count(logged.String(), "partitions above the limit"))
+	// A place given back is taken by the next new partition; the folded stay folded.
+	m.DropPartition("orders", 0)
+	tp.Partition(9).Pending(1)
+	require.NotEmpty(t, seriesWith(t, m, "partition", "9"))
+	m.DropTopic("orders")
+	require.InDelta(t, 0, testutil.ToFloat64(m.series.foldedPartitions), 0)
+	require.Zero(t, m.series.mu.partitions)
+	require.Empty(t, seriesWith(t, m, "topic", "orders"))
+}
+
+func TestTopicsAboveTheLimitFold(t *testing.T) {
+	m := New(Options{MaxTopics: 1})
+	touchAll(m, "first")
+	touchAll(m, "second")
+	touchAll(m, "third")
+	require.Empty(t, seriesWith(t, m, "topic", "second"))
+	require.InDelta(t, 2, testutil.ToFloat64(m.series.foldedTopics), 0)
+	require.InDelta(t, 2000, testutil.ToFloat64(m.Producer.Topic("third").bytes), 0)
+	m.DropTopic("second")
+	require.InDelta(t, 1, testutil.ToFloat64(m.series.foldedTopics), 0)
+	require.InDelta(t, 2000, testutil.ToFloat64(m.Producer.Topic("third").bytes), 0)
+}
+
+func TestTheZeroMetricsAndNilRecordersDoNothing(t *testing.T) {
+	touchAll(&Metrics{}, "orders")
+	(&Metrics{}).DropTopic("orders")
+	var none *Metrics
+	none.DropTopic("orders")
+	none.DropPartition("orders", 0)
+	require.Nil(t, none.Registry())
+	require.Empty(t, none.Families())
+	m := New(Options{})
+	m.Agent.LeaseRenewal(RenewalStatus(99))
+	m.Flush.Sealed(SealReason(-1))
+}
+
+func TestStatusesAreBounded(t *testing.T) {
+	m := New(Options{})
+	api, op := m.Agent.API("Produce"), m.Store.Op("put")
+	for i := range maxLabelValues + 50 {
+		api.Done(fmt.Sprint("E", i), time.Millisecond)
+		op.Done(fmt.Sprint("e", i), time.Millisecond, 0)
+	}
+	got := gather(t, m)
+	require.LessOrEqual(t, len(got["streamhouse_agent_kafka_requests_total"].GetMetric()), maxLabelValues+2)
+	require.LessOrEqual(t, len(got["streamhouse_objstore_requests_total"].GetMetric()), maxLabelValues+1)
+}
+
+func TestHotPathsDoNotAllocate(t *testing.T) {
+	m := New(Options{})
+	tp := m.Producer.Topic("orders")
+	pp := tp.Partition(0)
+	g := m.Consumer.Topic("orders").Group("")
+	pc := g.Partition(0)
+	api := m.Agent.API("Produce")
+	op := m.Store.Op("put")
+	record := func() {
+		pp.Pending(10)
+		tp.Sent(pp, 10, 1000)
+		tp.Batch(10, 1000)
+		tp.SendDuration(time.Millisecond)
+		tp.FlushDuration(time.Millisecond)
+		g.Consumed(pc, 10, 1000)
+		api.Done(StatusOK, time.Millisecond)
+		api.Done("NOT_LEADER_OR_FOLLOWER", time.Millisecond)
+		op.Done("ok", time.Millisecond, 10)
+		m.TailCache.Hit()
+		m.Flush.Committed(1000, time.Millisecond)
+	}
+	record()
+	require.Zero(t, testing.AllocsPerRun(100, record))
+}

@@ -1,0 +1,140 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func startServer(t *testing.T, o ServerOptions) string {
+	t.Helper()
+	o.Addr = "127.0.0.1:0"
+	s, err := NewServer(t.Context(), o)
+	require.NoError(t, err)
+	s.Start()
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		require.NoError(t, s.Shutdown(ctx))
+	})
+	return "http://" + s.Addr().String()
+}
+
+func get(t *testing.T, url string) (status int, body string) {
+	t.Helper()
+	res, err := http.Get(url)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	return res.StatusCode, string(b)
+}
+
+func TestServerAnswers(t *testing.T) {
+	m := New(Options{})
+	var reason atomic.Pointer[error]
+	url := startServer(t, ServerOptions{Metrics: m, Ready: func(context.Context) error {
+		if e := reason.Load(); e != nil {
+			return *e
+		}
+		return nil
+	}})
+	status, body := get(t, url+"/health")
+	require.Equal(t, 200, status)
+	require.Equal(t, "ok\n", body)
+	status, _ = get(t, url+"/ready")
+	require.Equal(t, 200, status)
+	status, body = get(t, url+"/metrics")
+	require.Equal(t, 200, status)
+	require.Contains(t, body, "streamhouse_agent_ready 1")
+
+	err := errors.New("the catalog does not answer")
+	reason.Store(&err)
+	status, body = get(t, url+"/ready")
+	require.Equal(t, 503, status)
+	require.Contains(t, body, "the catalog does not answer")
+	_, body = get(t, url+"/metrics")
+	require.Contains(t, body, "streamhouse_agent_ready 0")
+	status, _ = get(t, url+"/health")
+	require.Equal(t, 200, status)
+
+	for _, path := range []string{"/nothing", "/debug/pprof/", "/debug/pprof/cmdline"} {
+		status, _ = get(t, url+path)
+		require.Equal(t, 404, status, path)
+	}
+	res, err2 := http.Post(url+"/metrics", "text/plain", http.NoBody)
+	require.NoError(t, err2)
+	require.NoError(t, res.Body.Close())
+	require.Equal(t, 405, res.StatusCode)
+}
+
+func TestServerServesProfilesWhenAsked(t *testing.T) {
+	url := startServer(t, ServerOptions{Pprof: true})
+	status, body := get(t, url+"/debug/pprof/goroutine?debug=1")
+	require.Equal(t, 200, status)
+	require.Contains(t, body, "goroutine profile")
+	status, _ = get(t, url+"/metrics")
+	require.Equal(t, 404, status, "without Metrics there is nothing to scrape")
+}
+
+func TestAReadinessCheckThatHangsIsNotReady(t *testing.T) {
+	release := make(chan struct{})
+	url := startServer(t, ServerOptions{Ready: func(context.Context) error {
+		<-release // ignores its context
+		return nil
+	}})
+	status, body := get(t, url+"/ready")
+	close(release)
+	require.Equal(t, 503, status)
+	require.Contains(t, body, "no answer")
+}
+
+func TestAnAddressInUseIsAnErrorAtStart(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	_, err = NewServer(t.Context(), ServerOptions{Addr: l.Addr().String()})
+	require.ErrorContains(t, err, "listen for HTTP on "+l.Addr().String())
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	l := newLimitListener(inner, 1)
+	for range 2 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		defer c.Close()
+	}
+	first, err := l.Accept()
+	require.NoError(t, err)
+	second := make(chan net.Conn, 1)
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			second <- c
+		}
+		close(second)
+	}()
+	select {
+	case <-second:
+		require.Fail(t, "accepted above the limit")
+	default:
+	}
+	require.NoError(t, first.Close())
+	c, ok := <-second
+	require.True(t, ok)
+	require.NoError(t, c.Close())
+	require.ErrorIs(t, c.Close(), net.ErrClosed, "a second Close must not free a second place")
+	require.NoError(t, l.Close())
+	_, err = l.Accept()
+	require.ErrorIs(t, err, net.ErrClosed)
+}
