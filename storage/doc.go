@@ -11,13 +11,13 @@
 //
 // # The commit point and the crashes around it
 //
-//	append  → seal → PUT → Commit → apply → answer
+//		append  → seal → PUT → Commit → apply → answer
 //
-//   - before PUT: nothing exists. The client was not answered and sends again.
-//   - after PUT, before Commit: an orphan object that no manifest names. A later sweep deletes it once its broker
-//     epoch is fenced.
-//   - after Commit, before the answer: the batch is in the log. The client sends again; the producer state loaded
-//     from the manifest recognises the sequence and acknowledges the offset it has.
+//	  - before PUT: nothing exists. The client was not answered and sends again.
+//	  - after PUT, before Commit: an orphan object that no manifest names. A later sweep deletes it once its broker
+//	    epoch is fenced.
+//	  - after Commit, before the answer: the batch is in the log. The client sends again; the producer state loaded
+//	    from the manifest recognises the sequence and acknowledges the offset it has.
 //
 // Commit is the only commit point. Objects commit strictly in sequence order, so that an offset never commits
 // before a lower one of its partition. A commit whose answer was lost is repeated; ErrSequence is then settled by

@@ -1,0 +1,117 @@
+package storage
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/storage/objstore"
+	"github.com/streamhouse/streamhouse/storage/slab"
+)
+
+// Config is what an Engine needs. Zero sizes and durations mean the defaults named at each.
+type Config struct {
+	Catalog catalog.Catalog
+	Store   objstore.Store
+	Pool    *slab.Pool
+	Logger  *slog.Logger
+	Hooks   Hooks
+
+	// Registration is what this broker says of itself; the engine fills Incarnation anew for each term.
+	Registration catalog.Registration
+	// PredecessorsDead: the caller has proof (the data folder's lock) that no other process of this catalog lives.
+	// All earlier broker epochs are fenced at once.
+	PredecessorsDead bool
+	// Process is the random id of this process in object keys.
+	Process [16]byte
+
+	// FlushInterval is the least time between two seals of objects that are not full (2 ms).
+	FlushInterval time.Duration
+	// FlushBytes seals an object by size (8 MiB).
+	FlushBytes int
+	// UploadSlots is how many objects are uploaded at a time (4).
+	UploadSlots int
+	// MaxUncommittedBytes bounds what is appended and not committed; beyond it Append waits (64 MiB).
+	MaxUncommittedBytes int64
+	// TailCacheBytes bounds the uploaded buffers kept for tail reads and hot merges (48 MiB).
+	TailCacheBytes int64
+	// BlockCacheBytes bounds the cache of blocks read from the store (32 MiB).
+	BlockCacheBytes int64
+
+	// FoldInterval is the oldest a tail row may get before it is folded (60 s).
+	FoldInterval time.Duration
+	// ObjectGrace is how long objects that the manifest no longer names are kept (30 s).
+	ObjectGrace time.Duration
+	// ProducerExpiry forgets producers that committed nothing for so long (24 h, Kafka's producer.id.expiration.ms).
+	ProducerExpiry time.Duration
+	// MaxProducers bounds the producer ids remembered per partition (10,000).
+	MaxProducers int
+}
+
+// Hooks tell the caller what happens, for metrics. Nil fields are not called. They are called from the engine's own
+// goroutines and must return quickly.
+type Hooks struct {
+	// Appended: records entered the open log object of a partition.
+	Appended func(tp catalog.TopicPartition, records int)
+	// Committed: a partition's extent of one log object was committed, waited after its first append.
+	Committed func(tp catalog.TopicPartition, records, bytes int, waited time.Duration)
+	// Failed: records that were appended will not be committed.
+	Failed func(tp catalog.TopicPartition, records int)
+	// Batch: one batch was committed.
+	Batch func(tp catalog.TopicPartition, records, bytes int, waited time.Duration)
+	// Flushed: one log object was uploaded and committed.
+	Flushed func(bytes int64, uploaded, committed time.Duration)
+	// Rewritten: a fold, hot merge or segment merge ended; kind is fold, hot or segment.
+	Rewritten func(kind string, objects int, bytes int64, took time.Duration)
+	// Tail: objects, index bytes in the tail, and bytes in the tail cache, after each change.
+	Tail func(objects int, indexBytes, cachedBytes int64)
+	// CacheHit and CacheMiss count reads from the block cache, by block.
+	CacheHit  func(blocks int)
+	CacheMiss func(blocks int)
+	// TailRead counts batches served from the tail cache.
+	TailRead func(batches int)
+	// Renewed: a session renewal ended with ok, lost or error.
+	Renewed func(status string)
+	// Leases: the number of leases held changed.
+	Leases func(held map[catalog.TopicID]int)
+}
+
+const (
+	// maxIndexBytes seals a log object by the size of its index.
+	maxIndexBytes = 256 << 10
+	// copyBelow: batches smaller than this are copied into the object's own memory, so that a frame of tiny batches
+	// is not kept alive by one of them.
+	copyBelow = 2 << 10
+	// maxTailRows and maxTailIndex bound the tail that a restart or a take-over must load; at the bound producers
+	// wait.
+	maxTailRows  = 16 << 10
+	maxTailIndex = 32 << 20
+)
+
+func (c *Config) setDefaults() error {
+	if c.Catalog == nil || c.Store == nil || c.Logger == nil {
+		return errors.New("storage: Catalog, Store and Logger must be set")
+	}
+	if c.Pool == nil {
+		c.Pool = slab.NewPool(16 << 20)
+	}
+	def(&c.FlushInterval, 2*time.Millisecond)
+	def(&c.FlushBytes, 8<<20)
+	def(&c.UploadSlots, 4)
+	def(&c.MaxUncommittedBytes, 64<<20)
+	def(&c.TailCacheBytes, 48<<20)
+	def(&c.BlockCacheBytes, 32<<20)
+	def(&c.FoldInterval, time.Minute)
+	def(&c.ObjectGrace, 30*time.Second)
+	def(&c.ProducerExpiry, 24*time.Hour)
+	def(&c.MaxProducers, 10_000)
+	def(&c.Registration.TTL, 10*time.Second)
+	return nil
+}
+
+func def[T int | int64 | time.Duration](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}

@@ -1,0 +1,232 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/storage/segment"
+)
+
+// maxPackedExtents: a packed row takes this many extents before the next one is started.
+const maxPackedExtents = 128
+
+// fold moves the leading tail rows of one broker epoch to the folded level. Everything is computed from the rows
+// themselves, so that it does not matter which broker does it and what it believes.
+func (t *term) fold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tailObject) error {
+	began := time.Now()
+	f, bytes, err := t.planFold(ctx, epoch, objs)
+	if err != nil {
+		return fmt.Errorf("plan a fold: %w", err)
+	}
+	if err := t.foldRows(ctx, f); err != nil {
+		return fmt.Errorf("fold the tail of broker epoch %d up to %d: %w", epoch, f.Through, err)
+	}
+	for _, o := range f.Objects {
+		t.e.names.note(o.ID, o.Key, o.Size)
+	}
+	for i := range f.Partitions {
+		st := &f.Partitions[i]
+		p := t.e.lookup(st.TopicPartition)
+		if p == nil {
+			continue
+		}
+		p.mu.Lock()
+		if p.mu.term == t && p.mu.loaded {
+			p.foldTailLocked(st.LogEnd)
+			p.mu.bytes = st.Bytes
+		}
+		p.mu.Unlock()
+	}
+	t.replaceTail(objs, nil)
+	t.e.reportTail(t)
+	t.e.rewritten("fold", len(objs), bytes, began)
+	return nil
+}
+
+// foldRows applies the fold, also when an answer is lost.
+func (t *term) foldRows(ctx context.Context, f catalog.Fold) error {
+	err := t.e.cfg.Catalog.Fold(ctx, t.epoch, f)
+	if err == nil || !catalog.Retriable(err) && !errors.Is(err, catalog.ErrConflict) {
+		return err
+	}
+	tails, listErr := t.e.cfg.Catalog.BrokerTails(ctx)
+	if listErr != nil {
+		return fmt.Errorf("%w (and settling it: %w)", err, listErr)
+	}
+	for _, bt := range tails {
+		if bt.Epoch == f.Tail && bt.Folded < f.Through {
+			return err
+		}
+	}
+	return nil // folded that far, or the epoch is no longer listed because it is folded to its end
+}
+
+// folding gathers what a fold does to one partition.
+type folding struct {
+	extents   []segment.PackedExtent
+	producers []timedBatch
+}
+
+type timedBatch struct {
+	batch segment.Batch
+	at    int64
+}
+
+func (t *term) planFold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tailObject) (catalog.Fold, int64, error) {
+	f := catalog.Fold{Tail: epoch, After: objs[0].row.First - 1, Through: objs[len(objs)-1].row.Last}
+	work, bytes, err := gather(objs)
+	if err != nil {
+		return f, 0, err
+	}
+	tps := make([]catalog.TopicPartition, 0, len(work))
+	for tp := range work {
+		tps = append(tps, tp)
+	}
+	slices.SortFunc(tps, catalog.TopicPartition.Compare)
+	states, err := t.e.cfg.Catalog.LoadPartitions(ctx, tps)
+	if err != nil {
+		return f, 0, fmt.Errorf("load partitions: %w", err)
+	}
+	slices.SortFunc(states, func(a, b catalog.PartitionState) int { return a.Compare(b.TopicPartition) })
+	refs := make(map[catalog.ObjectID]catalog.RefDelta, len(objs))
+	for i := range states { // deleted topics are not among them: their extents end here
+		st := &states[i]
+		w := work[st.TopicPartition]
+		if err := t.foldPartition(ctx, &f, st, w); err != nil {
+			return f, 0, err
+		}
+		for _, x := range w.extents {
+			if x.End <= st.LogStart {
+				continue
+			}
+			r := refs[x.Object]
+			refs[x.Object] = catalog.RefDelta{Object: x.Object, Refs: r.Refs + 1, Live: r.Live + x.Len}
+		}
+	}
+	for _, o := range objs {
+		gen := int32(0)
+		if o.merged() {
+			gen = 1
+		}
+		r := refs[o.row.Object]
+		f.Objects = append(f.Objects, catalog.Object{
+			ID: o.row.Object, Key: o.row.Key, Size: o.row.Size, Checksum: o.row.Checksum, Generation: gen,
+			Refs: r.Refs, Live: r.Live, CreatedAt: o.row.CommittedAt,
+		})
+	}
+	return f, bytes, nil
+}
+
+// gather decodes the objects' indexes by partition.
+func gather(objs []*tailObject) (map[catalog.TopicPartition]*folding, int64, error) {
+	work := make(map[catalog.TopicPartition]*folding)
+	bytes := int64(0)
+	for _, o := range objs {
+		bytes += o.row.Size
+		ix, err := segment.DecodeTail(o.row.Index)
+		if err != nil {
+			return nil, 0, fmt.Errorf("decode the index of %s: %w", o.row.Key, err)
+		}
+		at := o.row.CommittedAt.UnixMilli()
+		for i := range ix.Extents {
+			x := &ix.Extents[i]
+			w := work[x.TopicPartition]
+			if w == nil {
+				w = &folding{}
+				work[x.TopicPartition] = w
+			}
+			w.extents = append(w.extents, segment.PackedExtent{
+				Object: o.row.Object, Base: x.Base, End: x.End, Pos: x.Pos, Len: x.Len,
+				LeaderEpoch: x.LeaderEpoch, MaxTimestamp: x.MaxTimestamp,
+			})
+			for _, b := range x.Batches {
+				if b.ProducerID >= 0 {
+					w.producers = append(w.producers, timedBatch{b, at})
+				}
+			}
+		}
+	}
+	return work, bytes, nil
+}
+
+// foldPartition advances one partition's folded row and packs its extents.
+func (t *term) foldPartition(ctx context.Context, f *catalog.Fold, st *catalog.PartitionState, w *folding) error {
+	var pack []segment.PackedExtent
+	for _, x := range w.extents {
+		if x.Base != st.LogEnd {
+			return fmt.Errorf("%w: partition %s is folded to %d, its next extent starts at %d", catalog.ErrConflict, st.TopicPartition, st.LogEnd, x.Base)
+		}
+		st.LogEnd = x.End
+		if n := len(st.LeaderEpochs); n == 0 || int32(st.LeaderEpochs[n-1].Epoch) < x.LeaderEpoch {
+			st.LeaderEpochs = append(st.LeaderEpochs, catalog.EpochStart{Epoch: catalog.LeaseEpoch(x.LeaderEpoch), Start: x.Base})
+		}
+		if x.End > st.LogStart {
+			pack = append(pack, x)
+			st.Bytes += x.Len
+		}
+	}
+	st.LastStable = st.LogEnd
+	st.LeaderEpochs = pruneEpochs(st.LeaderEpochs, st.LogStart)
+	if len(w.producers) > 0 {
+		ps, err := decodeProducers(st.Producers)
+		if err != nil {
+			return fmt.Errorf("partition %s: %w", st.TopicPartition, err)
+		}
+		last := int64(0)
+		for i := range w.producers {
+			replay(&ps, &w.producers[i].batch, w.producers[i].at)
+			last = w.producers[i].at
+		}
+		ps.trim(last-t.e.cfg.ProducerExpiry.Milliseconds(), t.e.cfg.MaxProducers)
+		st.Producers = ps.encode()
+	}
+	f.Partitions = append(f.Partitions, *st)
+	if len(pack) == 0 {
+		return nil
+	}
+	return t.packOnto(ctx, f, st.TopicPartition, pack)
+}
+
+// packOnto appends extents to the partition's last packed row, or starts a new one when that is full.
+func (t *term) packOnto(ctx context.Context, f *catalog.Fold, tp catalog.TopicPartition, pack []segment.PackedExtent) error {
+	row := catalog.PackedRow{TopicPartition: tp, Base: pack[0].Base, End: pack[len(pack)-1].End}
+	if pack[0].Base > 0 {
+		rows, err := t.e.cfg.Catalog.PackedRows(ctx, tp, pack[0].Base-1, 1)
+		if err != nil {
+			return fmt.Errorf("read packed rows of %s: %w", tp, err)
+		}
+		if len(rows) == 1 && rows[0].End == pack[0].Base {
+			before, err := segment.DecodePacked(rows[0].Extents)
+			if err != nil {
+				return fmt.Errorf("decode a packed row of %s: %w", tp, err)
+			}
+			if len(before)+len(pack) <= maxPackedExtents {
+				f.Replaces = append(f.Replaces, catalog.RowRef{TopicPartition: tp, Base: rows[0].Base, Version: rows[0].Version})
+				row.Base = rows[0].Base
+				pack = append(before, pack...)
+			}
+		}
+	}
+	row.Extents = segment.AppendPacked(nil, pack)
+	f.Rows = append(f.Rows, row)
+	return nil
+}
+
+// pruneEpochs drops leader epochs whose records are all below the log start, but the last of them.
+func pruneEpochs(es []catalog.EpochStart, start int64) []catalog.EpochStart {
+	n := 0
+	for n+1 < len(es) && es[n+1].Start <= start {
+		n++
+	}
+	return es[n:]
+}
+
+func (e *Engine) rewritten(kind string, objects int, bytes int64, began time.Time) {
+	if hook := e.cfg.Hooks.Rewritten; hook != nil {
+		hook(kind, objects, bytes, time.Since(began))
+	}
+}

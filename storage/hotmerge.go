@@ -1,0 +1,237 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/storage/objstore"
+	"github.com/streamhouse/streamhouse/storage/segment"
+)
+
+// mergeHot turns one run of small objects of this broker's tail into one segment, if a run is long or heavy enough,
+// or (when the tail is about to be folded) if there is a run at all. It reports whether it did.
+func (t *term) mergeHot(ctx context.Context, objs []*tailObject, folding bool) (bool, error) {
+	run := pickRun(objs, folding)
+	if len(run) < 2 {
+		return false, nil
+	}
+	began := time.Now()
+	sources := make([]source, len(run))
+	defer func() {
+		for i := range sources {
+			sources[i].release()
+		}
+	}()
+	for i, o := range run {
+		if err := sources[i].open(ctx, t.e, o); err != nil {
+			return false, fmt.Errorf("read %s for a merge: %w", o.row.Key, translateRead(err))
+		}
+	}
+	built, err := mergeTail(sources)
+	if err != nil {
+		return false, err
+	}
+	obj, err := t.putMerged(ctx, run, &built)
+	if err != nil {
+		return false, err
+	}
+	t.swapTail(run, sources, obj, &built)
+	t.e.rewritten("hot", len(run), built.Size, began)
+	return true, nil
+}
+
+// pickRun chooses consecutive small objects: all there are up to the bounds, or nothing when it is too early. Merged
+// objects are not merged again in the tail, so each byte is rewritten once here.
+func pickRun(objs []*tailObject, folding bool) []*tailObject {
+	for i := 0; i < len(objs); i++ {
+		var bytes, index int64
+		j := i
+		for ; j < len(objs) && j-i < hotMergeObjects && bytes < hotMergeBytes && index < maxIndexBytes*4; j++ {
+			if objs[j].merged() || objs[j].row.Size >= smallObject {
+				break
+			}
+			bytes += objs[j].row.Size
+			index += int64(len(objs[j].row.Index))
+		}
+		whole := j-i >= hotMergeObjects || bytes >= hotMergeBytes || index >= maxIndexBytes*4
+		if whole || folding && j-i >= 2 {
+			return objs[i:j]
+		}
+		i = max(i, j-1)
+	}
+	return nil
+}
+
+// source is one input of a hot merge: index and bytes by batch.
+type source struct {
+	index  *segment.Index
+	slices [][]byte
+	pin    releaser
+	pinned *tailObject // when the bytes come from the tail cache
+}
+
+func (s *source) release() {
+	if s.pin != nil {
+		s.pin.Release()
+		s.pin = nil
+	}
+}
+
+// open gets the object's bytes from the tail cache, or else the whole object from the store, checked.
+func (s *source) open(ctx context.Context, e *Engine, o *tailObject) error {
+	ix, err := segment.DecodeTail(o.row.Index)
+	if err != nil {
+		return err
+	}
+	s.index = ix
+	if o.tryRetain() {
+		s.slices, s.pin, s.pinned = o.slices, o, o
+		return nil
+	}
+	buf := e.cfg.Pool.Get(int(o.row.Size))
+	s.pin = buf
+	if err := e.cfg.Store.GetRange(ctx, o.row.Key, 0, buf.Bytes()); err != nil {
+		return err
+	}
+	if checksum(buf.Bytes()) != o.row.Checksum {
+		return fmt.Errorf("%w: checksum of %s", ErrCorrupt, o.row.Key)
+	}
+	for i := range ix.Extents {
+		pos := ix.Extents[i].Pos
+		for _, b := range ix.Extents[i].Batches {
+			end := pos + int64(b.Length)
+			if end > o.row.Size {
+				return fmt.Errorf("%w: index of %s", ErrCorrupt, o.row.Key)
+			}
+			s.slices = append(s.slices, buf.Bytes()[pos:end])
+			pos = end
+		}
+	}
+	return nil
+}
+
+// mergeTail lays the inputs out by partition. Extents of one partition that follow each other in offsets and leader
+// epoch become one.
+func mergeTail(sources []source) (segment.Object, error) {
+	m := newTailMerger(sources)
+	var b segment.Builder
+	b.Begin()
+	for _, tp := range m.order {
+		pieces := m.pieces[tp]
+		for i := 0; i < len(pieces); {
+			x := segment.Extent{TopicPartition: tp, LeaderEpoch: pieces[i].x.LeaderEpoch, Base: pieces[i].x.Base}
+			next := x.Base
+			var parts [][]byte
+			for ; i < len(pieces) && pieces[i].x.Base == next && pieces[i].x.LeaderEpoch == x.LeaderEpoch; i++ {
+				x.Batches = append(x.Batches, pieces[i].x.Batches...)
+				parts = append(parts, pieces[i].slices...)
+				next = pieces[i].x.End
+			}
+			x.End = next
+			b.Add(x, parts...)
+		}
+	}
+	built, err := b.Finish()
+	if err != nil {
+		return built, fmt.Errorf("lay out a merged segment: %w", err)
+	}
+	return built, m.prove(&built.Index)
+}
+
+// putMerged stores the segment and makes the manifest name it in place of the run.
+func (t *term) putMerged(ctx context.Context, run []*tailObject, built *segment.Object) (*tailObject, error) {
+	id, err := nextObjectID(ctx, t.e)
+	if err != nil {
+		return nil, err
+	}
+	last := run[len(run)-1].row
+	row := catalog.TailEntry{
+		Epoch: t.epoch, First: run[0].row.First, Last: last.Last, Object: id,
+		Key:  segment.SegmentKey(time.Now(), t.e.cfg.Process, t.epoch, int64(id), 1),
+		Size: built.Size, Checksum: built.Checksum, Index: built.Index.AppendTail(nil), CommittedAt: last.CommittedAt,
+	}
+	if err := t.e.cfg.Store.Put(ctx, row.Key, objstore.Body{Slices: built.Slices, Size: built.Size, Checksum: built.Checksum}); err != nil {
+		return nil, fmt.Errorf("store a merged segment: %w", err)
+	}
+	m := catalog.TailMerge{Entry: row}
+	for _, o := range run {
+		m.Replaces = append(m.Replaces, o.row.Object)
+	}
+	err = t.e.cfg.Catalog.MergeTail(ctx, t.epoch, m)
+	if catalog.Retriable(err) { // its answer may have been lost
+		now, readErr := t.e.cfg.Catalog.TailAt(ctx, t.epoch, row.Last)
+		switch {
+		case readErr == nil && now.Object == id:
+			err = nil
+		case readErr != nil && !errors.Is(readErr, catalog.ErrNotFound):
+			err = errors.Join(err, readErr)
+		}
+	}
+	if err != nil {
+		// The segment stays behind as an orphan: whether the statement may still be applied is not known here.
+		return nil, fmt.Errorf("swap %d log objects for one segment: %w", len(run), err)
+	}
+	return &tailObject{row: row}, nil
+}
+
+// swapTail makes memory say what the manifest now says. The merged object keeps the inputs' buffers if all were
+// cached.
+func (t *term) swapTail(run []*tailObject, sources []source, obj *tailObject, built *segment.Object) {
+	m := newTailMerger(sources)
+	allCached := true
+	for i := range sources {
+		allCached = allCached && sources[i].pinned != nil
+	}
+	if allCached {
+		for _, tp := range m.order {
+			for _, piece := range m.pieces[tp] {
+				obj.slices = append(obj.slices, piece.slices...)
+			}
+		}
+		for i := range sources {
+			obj.frames = append(obj.frames, sources[i].pin)
+			obj.cached += sources[i].pinned.cached
+			sources[i].pin = nil // the reference moves
+		}
+	}
+	t.e.tail.replace(run, obj)
+	gone := make(map[*tailObject]bool, len(run))
+	for _, o := range run {
+		gone[o] = true
+	}
+	xs := tailExtents(obj, &built.Index)
+	for i := 0; i < len(xs); {
+		tp := built.Index.Extents[i].TopicPartition
+		j := i
+		for j < len(xs) && built.Index.Extents[j].TopicPartition == tp {
+			j++
+		}
+		if p := t.e.lookup(tp); p != nil {
+			p.mu.Lock()
+			if p.mu.term == t && p.mu.loaded {
+				p.swapExtentsLocked(gone, xs[i:j])
+			}
+			p.mu.Unlock()
+		}
+		i = j
+	}
+	t.replaceTail(run, obj)
+	t.e.reportTail(t)
+}
+
+func (p *partition) swapExtentsLocked(gone map[*tailObject]bool, by []tailExtent) {
+	kept := make([]tailExtent, 0, len(p.mu.tail))
+	placed := false
+	for _, x := range p.mu.tail {
+		switch {
+		case !gone[x.obj]:
+			kept = append(kept, x)
+		case !placed:
+			kept, placed = append(kept, by...), true
+		}
+	}
+	p.mu.tail = kept
+}

@@ -1,0 +1,189 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/streamhouse/streamhouse/catalog"
+)
+
+const (
+	// hotMergeObjects: this many small objects of the tail become one segment.
+	hotMergeObjects = 4096
+	// hotMergeBytes: or this many bytes in small objects.
+	hotMergeBytes = 16 << 20
+	// smallObject: log objects below this size are small; larger ones are folded where they lie.
+	smallObject = 2 << 20
+	// foldRest: rows younger than this stay in the tail, so that readers near the end find them in memory.
+	foldRest = 5 * time.Second
+)
+
+// keep is the engine's housekeeper: hot merges, folds, segment merges, clean-up, one at a time. Each step either is applied
+// as a whole by one guarded catalog statement or leaves only orphan objects.
+func (e *Engine) keep(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	slow := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-e.nudge:
+		}
+		e.housekeep(ctx, "tail", func(t *term) error { return t.tidyTail(ctx, false) })
+		if time.Since(slow) < 5*time.Second {
+			continue
+		}
+		slow = time.Now()
+		e.housekeep(ctx, "merge", func(t *term) error { return t.mergeSegments(ctx) })
+		e.housekeep(ctx, "topics", func(t *term) error { return t.purgeTopics(ctx) })
+		e.housekeep(ctx, "sweep", func(t *term) error { return t.sweep(ctx) })
+	}
+}
+
+func (e *Engine) wakeKeeper() {
+	select {
+	case e.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// housekeep runs one step of the current term, alone.
+func (e *Engine) housekeep(ctx context.Context, what string, step func(*term) error) {
+	t := e.term.Load()
+	if t == nil {
+		return
+	}
+	select {
+	case e.rewrite <- struct{}{}:
+		defer func() { <-e.rewrite }()
+	case <-ctx.Done():
+		return
+	}
+	switch err := step(t); {
+	case err == nil, ctx.Err() != nil:
+	case errors.Is(err, catalog.ErrFenced):
+		t.fail(fmt.Errorf("housekeeping: %w", err))
+	case errors.Is(err, catalog.ErrConflict):
+		e.cfg.Logger.Info("housekeeping met a change, will plan again", "step", what, "error", err)
+	default:
+		e.cfg.Logger.Warn("housekeeping failed, will try again", "step", what, "error", err)
+	}
+}
+
+// Tidy does at once what the housekeeper does in time: merge and fold the whole tail, merge segments, clean up. For
+// tests and for shutting down small.
+func (e *Engine) Tidy(ctx context.Context) error {
+	t := e.term.Load()
+	if t == nil {
+		return fmt.Errorf("tidy: %w", ErrNotLeader)
+	}
+	select {
+	case e.rewrite <- struct{}{}:
+		defer func() { <-e.rewrite }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return errors.Join(t.tidyTail(ctx, true), t.mergeSegments(ctx), t.purgeTopics(ctx), t.sweep(ctx))
+}
+
+// tidyTail merges and folds what is due, oldest broker epoch first: a partition's offsets must be folded in order.
+func (t *term) tidyTail(ctx context.Context, all bool) error {
+	for {
+		epoch, objs := t.oldestTail()
+		if len(objs) == 0 {
+			return nil
+		}
+		own := epoch == t.epoch
+		due := all || !own
+		if own && !due {
+			rows, index := t.tailSize()
+			age := time.Since(objs[0].row.CommittedAt)
+			due = age >= t.e.cfg.FoldInterval || rows >= maxTailRows/2 || index >= maxTailIndex/2
+		}
+		if own {
+			merged, err := t.mergeHot(ctx, objs, due)
+			if err != nil {
+				return err
+			}
+			if merged {
+				continue // look at the shorter tail
+			}
+		}
+		if !due {
+			return nil
+		}
+		n := len(objs)
+		if own && !all {
+			n = settled(objs, foldRest)
+		}
+		if n == 0 {
+			return nil
+		}
+		if err := t.fold(ctx, epoch, objs[:n]); err != nil {
+			return err
+		}
+		if own {
+			return nil
+		}
+	}
+}
+
+// settled counts the leading objects that are old enough to be folded; at least half of them, since the caller found
+// that a bound was reached.
+func settled(objs []*tailObject, rest time.Duration) int {
+	n := 0
+	for n < len(objs) && time.Since(objs[n].row.CommittedAt) >= rest {
+		n++
+	}
+	return max(n, len(objs)/2)
+}
+
+// oldestTail returns a copy of the tail of the oldest broker epoch that has one.
+func (t *term) oldestTail() (catalog.BrokerEpoch, []*tailObject) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var oldest catalog.BrokerEpoch
+	for epoch, objs := range t.mu.tails {
+		if len(objs) > 0 && (oldest == 0 || epoch < oldest) {
+			oldest = epoch
+		}
+	}
+	return oldest, append([]*tailObject(nil), t.mu.tails[oldest]...)
+}
+
+func (t *term) tailSize() (rows int, index int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.mu.rows, t.mu.indexSize
+}
+
+// replaceTail swaps a run of the tail in memory, starting with first, for by (nil: for nothing).
+func (t *term) replaceTail(old []*tailObject, by *tailObject) {
+	epoch := old[0].row.Epoch
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	objs := t.mu.tails[epoch]
+	at := 0
+	for at < len(objs) && objs[at] != old[0] {
+		at++
+	}
+	if at+len(old) > len(objs) {
+		return // the term was reset meanwhile
+	}
+	kept := append([]*tailObject(nil), objs[:at]...)
+	if by != nil {
+		kept = append(kept, by)
+		t.mu.rows++
+		t.mu.indexSize += int64(len(by.row.Index))
+	}
+	t.mu.tails[epoch] = append(kept, objs[at+len(old):]...)
+	for _, o := range old {
+		t.mu.rows--
+		t.mu.indexSize -= int64(len(o.row.Index))
+	}
+	t.freeRoomLocked()
+}

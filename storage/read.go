@@ -1,0 +1,296 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+
+	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/storage/objstore"
+	"github.com/streamhouse/streamhouse/storage/segment"
+)
+
+// Read fills dst with whole batches from the one that holds req.Offset on, at most req.MaxBytes, and with the
+// partition's offsets (those also together with ErrOffsetOutOfRange). Nothing to read is not an error. dst must be
+// released by the caller, also after an error.
+//
+// Bytes come from the tail cache, then the block cache, then the store; those from the store are checked against
+// their block's checksum before anybody sees them (ErrCorrupt).
+func (e *Engine) Read(ctx context.Context, req ReadRequest, dst *Read) error {
+	p := e.lookup(req.TP)
+	if p == nil {
+		return e.absent(req.TP)
+	}
+	if err := e.load(ctx, p); err != nil {
+		return err
+	}
+	offset := req.Offset
+	for retries := 0; ; {
+		step, err := p.step(&req, offset, dst)
+		if err != nil || step.done {
+			return err
+		}
+		if step.rows {
+			if err := e.loadRows(ctx, p, offset); err != nil {
+				return err
+			}
+			continue
+		}
+		next, err := e.readStored(ctx, &step, req.MaxBytes, req.MinOne, dst)
+		if (errors.Is(err, objstore.ErrNotFound) || errors.Is(err, errStaleRow)) && retries < 2 {
+			// The object was merged away and its grace passed between our look at the extents and the read. Look again.
+			retries++
+			p.mu.Lock()
+			p.dropRowsLocked()
+			p.mu.Unlock()
+			continue
+		}
+		if err != nil {
+			if dst.Bytes > 0 { // what was read is right; the next fetch meets the error
+				return nil
+			}
+			return fmt.Errorf("read %s at offset %d: %w", req.TP, offset, translateRead(err))
+		}
+		if next == offset {
+			return nil
+		}
+		offset = next
+	}
+}
+
+// stored locates an extent whose bytes must come through the block cache.
+type stored struct {
+	tp        catalog.TopicPartition
+	object    catalog.ObjectID
+	key       string // empty: ask the catalog
+	size      int64
+	offset    int64 // where to start
+	base, end int64 // offsets of the extent
+	pos, len  int64 // bytes of the extent
+
+	done bool // nothing (more) to read
+	rows bool // packed rows must be loaded first
+}
+
+// step copies what the tail cache has from offset on and returns where to go on.
+func (p *partition) step(req *ReadRequest, offset int64, dst *Read) (stored, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.term == nil || !p.mu.loaded {
+		if p.mu.dropped {
+			return stored{}, fmt.Errorf("read %s: %w", p.tp, ErrUnknownPartition)
+		}
+		return stored{}, fmt.Errorf("read %s: %w", p.tp, ErrNotLeader)
+	}
+	off := p.offsetsLocked()
+	dst.HighWatermark, dst.LastStable, dst.LogStart = off.HighWatermark, off.LastStable, off.LogStart
+	limit := off.HighWatermark
+	if req.ReadCommitted {
+		limit = off.LastStable
+	}
+	if req.Offset < off.LogStart || req.Offset > off.HighWatermark {
+		return stored{}, fmt.Errorf("read %s at offset %d, log is [%d, %d): %w", p.tp, req.Offset, off.LogStart, off.HighWatermark, ErrOffsetOutOfRange)
+	}
+	if offset >= limit || dst.Bytes >= req.MaxBytes && dst.Bytes > 0 {
+		return stored{done: true}, nil
+	}
+	if offset < p.mu.foldedEnd {
+		return p.foldedLocked(offset), nil
+	}
+	tail := p.mu.tail
+	for i := sort.Search(len(tail), func(i int) bool { return tail[i].end > offset }); i < len(tail); i++ {
+		x := &tail[i]
+		if !x.obj.tryRetain() {
+			return stored{
+				tp: p.tp, object: x.obj.row.Object, key: x.obj.row.Key, size: x.obj.row.Size,
+				offset: max(offset, x.base), base: x.base, end: x.end, pos: x.pos, len: x.size(),
+			}, nil
+		}
+		dst.pins = append(dst.pins, x.obj)
+		if full := x.take(max(offset, x.base), req, dst); full {
+			return stored{done: true}, nil
+		}
+		offset = x.end
+	}
+	return stored{done: true}, nil
+}
+
+// take appends cached batches from offset on; it reports that the read is full.
+func (x *tailExtent) take(offset int64, req *ReadRequest, dst *Read) bool {
+	want := uint32(offset - x.base)
+	i := sort.Search(len(x.batches), func(i int) bool { return x.batches[i].end > want })
+	for ; i < len(x.batches); i++ {
+		b := x.obj.slices[x.first+i]
+		if dst.Bytes+len(b) > req.MaxBytes && (dst.Bytes > 0 || !req.MinOne) {
+			return true
+		}
+		dst.Records = append(dst.Records, b)
+		dst.Bytes += len(b)
+	}
+	return dst.Bytes >= req.MaxBytes
+}
+
+// foldedLocked finds the packed extent that holds offset, or the first one after it.
+func (p *partition) foldedLocked(offset int64) stored {
+	for i := range p.mu.rows {
+		r := &p.mu.rows[i]
+		if offset < r.base || offset >= r.end {
+			continue
+		}
+		j := sort.Search(len(r.extents), func(j int) bool { return r.extents[j].End > offset })
+		if j == len(r.extents) {
+			break
+		}
+		x := &r.extents[j]
+		return stored{
+			tp: p.tp, object: x.Object, offset: max(offset, x.Base), base: x.Base, end: x.End, pos: x.Pos, len: x.Len,
+		}
+	}
+	return stored{rows: true}
+}
+
+// loadRows brings the packed rows around offset into memory. A hole in the folded offsets (records dropped by
+// retention while a read was under way) is bridged by stretching the row after it downwards.
+func (e *Engine) loadRows(ctx context.Context, p *partition, offset int64) error {
+	p.mu.Lock()
+	stamp := p.mu.rowsStamp
+	p.mu.Unlock()
+	rows, err := e.cfg.Catalog.PackedRows(ctx, p.tp, offset, 2)
+	if err != nil {
+		return fmt.Errorf("read the manifest of %s: %w", p.tp, translate(err))
+	}
+	loaded := make([]cachedRow, 0, len(rows))
+	for i, r := range rows {
+		xs, err := segment.DecodePacked(r.Extents)
+		if err != nil {
+			return fmt.Errorf("decode a packed row of %s at %d: %w: %w", p.tp, r.Base, ErrCorrupt, err)
+		}
+		row := cachedRow{base: r.Base, end: r.End, extents: xs}
+		if i == 0 {
+			row.base = min(row.base, offset)
+		}
+		loaded = append(loaded, row)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.rowsStamp != stamp {
+		return nil // changed meanwhile: the caller looks again
+	}
+	if len(loaded) == 0 {
+		return fmt.Errorf("read %s at offset %d: the manifest names nothing below %d: %w", p.tp, offset, p.mu.foldedEnd, ErrCorrupt)
+	}
+	p.mu.rows = append(p.mu.rows, loaded...)
+	if n := len(p.mu.rows); n > maxCachedRows {
+		p.mu.rows = append([]cachedRow(nil), p.mu.rows[n-maxCachedRows:]...)
+	}
+	return nil
+}
+
+// Offsets returns what clients are told of the partition.
+func (e *Engine) Offsets(ctx context.Context, tp catalog.TopicPartition) (Offsets, error) {
+	p, err := e.loadedPartition(ctx, tp)
+	if err != nil {
+		return Offsets{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.offsetsLocked(), nil
+}
+
+func (e *Engine) loadedPartition(ctx context.Context, tp catalog.TopicPartition) (*partition, error) {
+	p := e.lookup(tp)
+	if p == nil {
+		return nil, e.absent(tp)
+	}
+	if err := e.load(ctx, p); err != nil {
+		return nil, err
+	}
+	if _, err := e.Leader(tp); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Size is the bytes of the partition's log that the manifest names.
+func (e *Engine) Size(ctx context.Context, tp catalog.TopicPartition) (int64, error) {
+	p, err := e.loadedPartition(ctx, tp)
+	if err != nil {
+		return 0, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.bytes + p.mu.tailBytes, nil
+}
+
+// Producers lists the idempotent producers the partition remembers.
+func (e *Engine) Producers(ctx context.Context, tp catalog.TopicPartition) ([]ProducerState, error) {
+	p, err := e.loadedPartition(ctx, tp)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.producers.states(), nil
+}
+
+// EndOfEpoch answers OffsetForLeaderEpoch (KIP-101, KIP-320).
+func (e *Engine) EndOfEpoch(ctx context.Context, tp catalog.TopicPartition, epoch int32) (EpochEnd, error) {
+	p, err := e.loadedPartition(ctx, tp)
+	if err != nil {
+		return EpochEnd{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if epoch == p.mu.leaderEpoch {
+		return EpochEnd{Epoch: epoch, End: p.offsetsLocked().HighWatermark}, nil
+	}
+	if epoch > p.mu.leaderEpoch || epoch < 0 {
+		return EpochEnd{Epoch: -1, End: -1}, nil
+	}
+	epochs := p.mu.epochs
+	i := sort.Search(len(epochs), func(i int) bool { return int32(epochs[i].Epoch) > epoch })
+	end := p.mu.hw
+	if i < len(epochs) {
+		end = epochs[i].Start
+	}
+	if i == 0 { // older than all that is known: the log starts where the first known epoch does
+		return EpochEnd{Epoch: epoch, End: max(end, p.mu.logStart)}, nil
+	}
+	return EpochEnd{Epoch: int32(epochs[i-1].Epoch), End: max(end, p.mu.logStart)}, nil
+}
+
+// DeleteRecords moves the log start up to before, durably; -1 means the high watermark. It returns the log start.
+func (e *Engine) DeleteRecords(ctx context.Context, tp catalog.TopicPartition, before int64) (int64, error) {
+	p, err := e.loadedPartition(ctx, tp)
+	if err != nil {
+		return -1, err
+	}
+	p.mu.Lock()
+	off, t := p.offsetsLocked(), p.mu.term
+	p.mu.Unlock()
+	if before == -1 {
+		before = off.HighWatermark
+	}
+	if before < 0 || before > off.HighWatermark {
+		return -1, fmt.Errorf("delete records of %s before %d, high watermark is %d: %w", tp, before, off.HighWatermark, ErrOffsetOutOfRange)
+	}
+	if before <= off.LogStart {
+		return off.LogStart, nil
+	}
+	if t == nil {
+		return -1, e.absent(tp)
+	}
+	start, err := e.cfg.Catalog.SetLogStart(ctx, t.epoch, tp, before)
+	if err != nil {
+		return -1, fmt.Errorf("move the log start of %s: %w", tp, translate(err))
+	}
+	var b bell
+	p.mu.Lock()
+	p.mu.logStart = max(p.mu.logStart, start)
+	start = p.mu.logStart
+	b.add(p)
+	p.mu.Unlock()
+	b.ring()
+	return start, nil
+}

@@ -1,0 +1,396 @@
+package storage
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/storage/segment"
+)
+
+// term is one broker epoch of this process: the only thing that appends. It ends when the epoch is fenced or the
+// engine closes, and never comes back.
+type term struct {
+	e     *Engine
+	epoch catalog.BrokerEpoch
+
+	// trustedUntil is when the session must have been renewed: asked + TTL, less a margin. Monotonic nanoseconds
+	// since start.
+	start        time.Time
+	trustedUntil atomic.Int64
+
+	wake   chan struct{} // something to seal
+	slots  chan struct{} // capacity Config.UploadSlots
+	ready  chan struct{} // an upload ended
+	failed chan error    // capacity 1: why the term must end
+
+	mu struct {
+		sync.Mutex
+		open        *openObject
+		full        []*openObject // sealed by size, waiting for a slot, oldest first
+		inflight    []*openObject // all not yet committed or failed, in the order of their sequences to be
+		uncommitted int64
+		room        chan struct{} // closed when uncommitted or the tail shrinks
+		closing     bool          // no new appends: draining or over
+		idle        chan struct{} // closed when inflight gets empty, if somebody drains
+		seq         catalog.Sequence
+		lastSeal    time.Time
+		trouble     error // the last failure of store or catalog, nil after a success
+
+		// tails are the committed and unfolded objects by broker epoch, in sequence order.
+		tails     map[catalog.BrokerEpoch][]*tailObject
+		rows      int
+		indexSize int64
+	}
+}
+
+// begin registers a broker epoch, loads what the manifest says and takes the free leases.
+func (e *Engine) begin(ctx context.Context) (*term, error) {
+	cat := e.cfg.Catalog
+	asked := time.Now()
+	reg := e.cfg.Registration
+	if _, err := rand.Read(reg.Incarnation[:]); err != nil {
+		return nil, fmt.Errorf("make an incarnation id: %w", err)
+	}
+	b, err := cat.RegisterBroker(ctx, reg)
+	if err != nil {
+		return nil, fmt.Errorf("register the broker: %w", err)
+	}
+	if err := e.fencePredecessors(ctx, b.Epoch); err != nil {
+		return nil, err
+	}
+	t := &term{
+		e: e, epoch: b.Epoch, start: asked,
+		wake: make(chan struct{}, 1), slots: make(chan struct{}, e.cfg.UploadSlots),
+		ready: make(chan struct{}, 1), failed: make(chan error, 1),
+	}
+	t.trust(asked)
+	t.mu.seq = b.LastSequence
+	t.mu.room = make(chan struct{})
+	t.mu.tails = make(map[catalog.BrokerEpoch][]*tailObject)
+	if err := t.loadTail(ctx); err != nil {
+		return nil, err
+	}
+	e.term.Store(t)
+	if err := t.acquire(ctx, nil); err != nil {
+		e.endTerm(t)
+		return nil, err
+	}
+	e.cfg.Logger.Info("broker epoch began", "broker_epoch", t.epoch, "tail_objects", t.mu.rows)
+	return t, nil
+}
+
+// fencePredecessors fences the epochs that are proven dead: all others of an embedded catalog, or, in a later term of this
+// process, its own earlier ones.
+func (e *Engine) fencePredecessors(ctx context.Context, own catalog.BrokerEpoch) error {
+	if !e.cfg.PredecessorsDead {
+		return nil
+	}
+	brokers, err := e.cfg.Catalog.ListBrokers(ctx)
+	if err != nil {
+		return fmt.Errorf("list brokers: %w", err)
+	}
+	for i := range brokers {
+		if b := &brokers[i]; b.Epoch < own && !b.Fenced {
+			if err := e.cfg.Catalog.FenceBroker(ctx, b.Epoch, catalog.FenceProvenDead); err != nil {
+				return fmt.Errorf("fence broker epoch %d: %w", b.Epoch, err)
+			}
+		}
+	}
+	return nil
+}
+
+// loadTail reads every unfolded row and installs the partitions that have extents in it.
+func (t *term) loadTail(ctx context.Context) error {
+	cat := t.e.cfg.Catalog
+	tails, err := cat.BrokerTails(ctx)
+	if err != nil {
+		return fmt.Errorf("list tails: %w", err)
+	}
+	extents := make(map[catalog.TopicPartition][]loadedExtent)
+	for _, bt := range tails {
+		after := bt.Folded
+		for after < bt.Last {
+			rows, err := cat.ReadTail(ctx, bt.Epoch, after, 1000)
+			if err != nil {
+				return fmt.Errorf("read the tail of broker epoch %d: %w", bt.Epoch, err)
+			}
+			if len(rows) == 0 || rows[0].First != after+1 {
+				return fmt.Errorf("tail of broker epoch %d has a hole after sequence %d", bt.Epoch, after)
+			}
+			for _, row := range rows {
+				ix, err := segment.DecodeTail(row.Index)
+				if err != nil {
+					return fmt.Errorf("decode the index of %s: %w", row.Key, err)
+				}
+				obj := &tailObject{row: row}
+				for i, x := range tailExtents(obj, ix) {
+					tp := ix.Extents[i].TopicPartition
+					extents[tp] = append(extents[tp], loadedExtent{x, ix.Extents[i].Batches, row.CommittedAt.UnixMilli()})
+				}
+				t.noteTail(obj)
+			}
+			after = rows[len(rows)-1].Last
+		}
+	}
+	return t.install(ctx, extents)
+}
+
+type loadedExtent struct {
+	tailExtent
+	batches []segment.Batch
+	at      int64
+}
+
+// install loads the folded rows of partitions with a tail and replays that on them.
+func (t *term) install(ctx context.Context, extents map[catalog.TopicPartition][]loadedExtent) error {
+	tps := make([]catalog.TopicPartition, 0, len(extents))
+	for tp := range extents {
+		tps = append(tps, tp)
+	}
+	if len(tps) == 0 {
+		return nil
+	}
+	states, err := t.e.cfg.Catalog.LoadPartitions(ctx, tps)
+	if err != nil {
+		return fmt.Errorf("load partitions: %w", err)
+	}
+	for i := range states { // those of deleted topics are not among them
+		st := &states[i]
+		list := extents[st.TopicPartition]
+		slices.SortFunc(list, func(a, b loadedExtent) int { return int(a.base - b.base) })
+		p := t.e.partitionFor(st.TopicPartition)
+		p.mu.Lock()
+		err := t.replayLocked(p, st, list)
+		p.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *term) replayLocked(p *partition, st *catalog.PartitionState, list []loadedExtent) error {
+	if err := p.installLocked(st); err != nil {
+		return err
+	}
+	for _, x := range list {
+		if x.base != p.mu.next {
+			return fmt.Errorf("partition %s: manifest has an extent at offset %d where %d was due", p.tp, x.base, p.mu.next)
+		}
+		for i := range x.batches {
+			replay(&p.mu.producers, &x.batches[i], x.at)
+		}
+		p.appendTailLocked(x.tailExtent)
+		p.mu.next = x.end
+	}
+	p.mu.producers.trim(time.Now().Add(-t.e.cfg.ProducerExpiry).UnixMilli(), t.e.cfg.MaxProducers)
+	return nil
+}
+
+// replay adds a committed batch to a producer state.
+func replay(ps *producers, b *segment.Batch, at int64) {
+	if b.ProducerID < 0 || b.BaseSequence < 0 {
+		return
+	}
+	ps.add(b.ProducerID, b.ProducerEpoch, sent{
+		first: b.BaseSequence, last: lastSeq(b.BaseSequence, b.Offsets), base: b.BaseOffset,
+	}, at)
+}
+
+func lastSeq(first, n int32) int32 {
+	return int32((int64(first) + int64(n) - 1) & 0x7fffffff)
+}
+
+// acquire takes free leases; nil means all.
+func (t *term) acquire(ctx context.Context, tps []catalog.TopicPartition) error {
+	leases, err := t.e.cfg.Catalog.AcquireLeases(ctx, t.epoch, tps)
+	if err != nil {
+		return fmt.Errorf("acquire leases: %w", translate(err))
+	}
+	gained := make(map[catalog.TopicID]int)
+	var b bell
+	for _, l := range leases {
+		if l.Holder != t.epoch {
+			continue
+		}
+		p := t.e.partitionFor(l.TopicPartition)
+		p.mu.Lock()
+		if p.mu.term != t && !p.mu.dropped {
+			p.mu.term, p.mu.leaderEpoch = t, int32(l.Epoch)
+			gained[l.Topic]++
+			b.add(p)
+		}
+		p.mu.Unlock()
+	}
+	b.ring()
+	t.e.noteHeld(gained, tps == nil)
+	return nil
+}
+
+func (e *Engine) noteHeld(gained map[catalog.TopicID]int, all bool) {
+	e.mu.Lock()
+	if all {
+		clear(e.mu.held)
+	}
+	for id, n := range gained {
+		e.mu.held[id] += n
+	}
+	held := make(map[catalog.TopicID]int, len(e.mu.held))
+	for id, n := range e.mu.held {
+		held[id] = n
+	}
+	e.mu.Unlock()
+	if e.cfg.Hooks.Leases != nil {
+		e.cfg.Hooks.Leases(held)
+	}
+}
+
+// trust extends the lease from when its renewal was asked for.
+func (t *term) trust(asked time.Time) {
+	ttl := t.e.cfg.Registration.TTL
+	t.trustedUntil.Store(int64(asked.Sub(t.start) + ttl - ttl/5))
+}
+
+func (t *term) trusted() bool { return int64(time.Since(t.start)) < t.trustedUntil.Load() }
+
+func (t *term) trouble() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.mu.trouble
+}
+
+func (t *term) setTrouble(err error) {
+	t.mu.Lock()
+	t.mu.trouble = err
+	t.mu.Unlock()
+}
+
+// fail asks the term to end; the first reason stays.
+func (t *term) fail(err error) {
+	select {
+	case t.failed <- err:
+	default:
+	}
+}
+
+// run works until the term has to end, then fails what is uncommitted. It returns why.
+func (t *term) run(parent context.Context) error {
+	ctx, cancel := context.WithCancel(parent)
+	var wg, uploads sync.WaitGroup
+	wg.Go(func() { t.flush(ctx, &uploads) })
+	wg.Go(func() { t.commit(ctx) })
+	wg.Go(func() { t.renew(ctx) })
+	var err error
+	select {
+	case err = <-t.failed:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	t.mu.Lock()
+	t.mu.closing = true
+	t.mu.Unlock()
+	cancel()
+	wg.Wait()
+	uploads.Wait()
+	t.abandon()
+	return err
+}
+
+// abandon fails every append that was not committed. Nobody uploads or commits any more.
+func (t *term) abandon() {
+	t.mu.Lock()
+	lost := t.mu.inflight
+	t.mu.inflight, t.mu.full, t.mu.open = nil, nil, nil
+	t.mu.uncommitted = 0
+	t.freeRoomLocked()
+	t.mu.Unlock()
+	for _, o := range lost {
+		for i := range o.entries {
+			if hook := t.e.cfg.Hooks.Failed; hook != nil {
+				hook(o.entries[i].p.tp, int(o.entries[i].meta.Records))
+			}
+		}
+		o.flight.err = fmt.Errorf("broker epoch %d ended before the commit: %w", t.epoch, ErrNotLeader)
+		close(o.flight.done)
+		for _, f := range o.frames {
+			f.Release()
+		}
+	}
+}
+
+func (t *term) freeRoomLocked() {
+	close(t.mu.room)
+	t.mu.room = make(chan struct{})
+	if t.mu.idle != nil && len(t.mu.inflight) == 0 {
+		close(t.mu.idle)
+		t.mu.idle = nil
+	}
+}
+
+// drain stops appends and waits until everything appended is committed.
+func (t *term) drain(ctx context.Context) error {
+	t.mu.Lock()
+	t.mu.closing = true
+	if len(t.mu.inflight) == 0 {
+		t.mu.Unlock()
+		return nil
+	}
+	if t.mu.idle == nil {
+		t.mu.idle = make(chan struct{})
+	}
+	idle := t.mu.idle
+	t.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("commit what was appended: %w", ctx.Err())
+	}
+}
+
+// renew keeps the session alive, three times per TTL.
+func (t *term) renew(ctx context.Context) {
+	tick := time.NewTicker(t.e.cfg.Registration.TTL / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		asked := time.Now()
+		_, err := t.e.cfg.Catalog.Heartbeat(ctx, t.epoch)
+		status := "ok"
+		switch {
+		case err == nil:
+			t.trust(asked)
+		case errors.Is(err, catalog.ErrFenced):
+			status = "lost"
+			t.fail(fmt.Errorf("renew the session: %w", err))
+		case ctx.Err() != nil:
+			return
+		default:
+			status = "error"
+			t.e.cfg.Logger.Warn("cannot renew the broker's session", "broker_epoch", t.epoch, "error", err)
+		}
+		if t.e.cfg.Hooks.Renewed != nil {
+			t.e.cfg.Hooks.Renewed(status)
+		}
+	}
+}
+
+// noteTail adds a committed object to the tail.
+func (t *term) noteTail(obj *tailObject) {
+	t.mu.Lock()
+	t.mu.tails[obj.row.Epoch] = append(t.mu.tails[obj.row.Epoch], obj)
+	t.mu.rows++
+	t.mu.indexSize += int64(len(obj.row.Index))
+	t.mu.Unlock()
+}
