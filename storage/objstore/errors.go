@@ -25,6 +25,11 @@ var (
 	ErrChecksum = errors.New("object checksum does not match")
 	// ErrUnavailable: the backend could not be reached, timed out or asked to slow down. Retriable after settling.
 	ErrUnavailable = errors.New("object store is unavailable")
+	// ErrReadOnly: the store was opened for reading only. Nothing was done.
+	ErrReadOnly = errors.New("object store is read-only")
+	// ErrInDoubt marks an error of a Put of which an earlier, inner attempt may have stored the object, whatever the
+	// other errors it wraps say.
+	ErrInDoubt = errors.New("the outcome of the put is unknown")
 	// ErrClosed: the store was closed.
 	ErrClosed = errors.New("object store is closed")
 )
@@ -40,18 +45,23 @@ func Retriable(err error) bool {
 		return true
 	case errors.Is(err, ErrExists), errors.Is(err, ErrNotFound), errors.Is(err, ErrInvalidKey),
 		errors.Is(err, ErrInvalidBody), errors.Is(err, ErrInvalidRange), errors.Is(err, ErrChecksum),
-		errors.Is(err, ErrClosed), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, ErrReadOnly), errors.Is(err, ErrClosed), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return false
 	}
 	return true
 }
 
-// InDoubt tells whether a Put that failed with err may have stored its object.
+// InDoubt tells whether a Put that failed with err may have stored its object. ErrClosed counts: the store may
+// have been closed during the call.
 func InDoubt(err error) bool {
 	switch {
-	case err == nil, errors.Is(err, ErrExists), errors.Is(err, ErrNoSpace), errors.Is(err, ErrInvalidKey),
-		errors.Is(err, ErrInvalidBody), errors.Is(err, ErrChecksum), errors.Is(err, ErrClosed):
+	case err == nil:
+		return false
+	case errors.Is(err, ErrInDoubt):
+		return true
+	case errors.Is(err, ErrExists), errors.Is(err, ErrNoSpace), errors.Is(err, ErrInvalidKey),
+		errors.Is(err, ErrInvalidBody), errors.Is(err, ErrChecksum), errors.Is(err, ErrReadOnly):
 		return false
 	}
 	return true

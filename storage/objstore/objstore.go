@@ -28,7 +28,7 @@ type Store interface {
 	// It MUST be all or nothing: a reader sees no object or the whole one, also after a crash. When it returns nil
 	// the object MUST be durable (for a local folder: file and folder synced). Of concurrent Puts of one key exactly
 	// one MUST win; the others MUST return [ErrExists], as MUST any Put of a key that exists, whatever its content.
-	// After [ErrExists], [ErrNoSpace], [ErrInvalidKey], [ErrInvalidBody] and [ErrChecksum] this call has stored
+	// After [ErrExists], [ErrNoSpace], [ErrInvalidKey], [ErrInvalidBody], [ErrChecksum] and [ErrReadOnly] it has stored
 	// nothing. After any other error, a context error included, it may have: see [InDoubt] and [Settle].
 	//
 	// The slices MUST NOT be modified, nor retained after Put returned; the caller MUST NOT modify them before.
