@@ -1,0 +1,26 @@
+//go:build !linux
+
+package fs
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/streamhouse/streamhouse/storage/objstore"
+)
+
+func writeBody(ctx context.Context, f *os.File, body objstore.Body) (uint32, error) {
+	return copyBody(ctx, f, body)
+}
+
+// syncData is the full sync: on macOS Go makes it one that reaches the disk.
+func syncData(f *os.File) error { return f.Sync() }
+
+func openNameless(string) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+func linkNameless(*os.File, string) error { return errors.ErrUnsupported }
+
+func probeNameless(string) bool { return false }
+
+func isUnsupported(err error) bool { return errors.Is(err, errors.ErrUnsupported) }

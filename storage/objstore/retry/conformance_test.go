@@ -1,0 +1,20 @@
+package retry_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/streamhouse/streamhouse/storage/objstore"
+	"github.com/streamhouse/streamhouse/storage/objstore/memory"
+	"github.com/streamhouse/streamhouse/storage/objstore/objstoretest"
+	"github.com/streamhouse/streamhouse/storage/objstore/retry"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestConformance(t *testing.T) {
+	objstoretest.Run(t, func(*testing.T) objstore.Store {
+		return retry.New(memory.New(), retry.Policy{})
+	})
+}
