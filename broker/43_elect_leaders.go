@@ -1,0 +1,40 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// ElectLeaders (key 43), versions 0–2. The holder of a partition's lease is its only replica, so it is always the
+// preferred leader: ELECTION_NOT_NEEDED. As in Kafka, such partitions are left out when all are asked for.
+
+func (b *Broker) electLeaders(_ context.Context, r *request) (kmsg.Response, error) {
+	req := r.body.(*kmsg.ElectLeadersRequest)
+	resp := kmsg.NewPtrElectLeadersResponse()
+	resp.Version = r.version
+	resp.Topics = []kmsg.ElectLeadersResponseTopic{}
+	if r.version >= 1 && req.ElectionType != 0 && req.ElectionType != 1 {
+		resp.ErrorCode = codeInvalidRequest
+		return resp, nil
+	}
+	im := b.topics.load()
+	for i := range req.Topics {
+		rt := &req.Topics[i]
+		out := kmsg.NewElectLeadersResponseTopic()
+		out.Topic = rt.Topic
+		t := im.byName[rt.Topic]
+		for _, n := range rt.Partitions {
+			p := kmsg.NewElectLeadersResponseTopicPartition()
+			p.Partition = n
+			if t == nil || !t.has(n) {
+				p.ErrorCode, p.ErrorMessage = codeUnknownTopicOrPartition, ptr(msgUnknownTopic)
+			} else {
+				p.ErrorCode, p.ErrorMessage = codeElectionNotNeeded, ptr("Leader election not needed for topic partition.")
+			}
+			out.Partitions = append(out.Partitions, p)
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	return resp, nil
+}

@@ -1,0 +1,63 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// handler answers one request. A nil response with a nil error means that no answer is due (acks=0). An error closes
+// the connection.
+type handler func(b *Broker, ctx context.Context, r *request) (kmsg.Response, error)
+
+// api is one row of the table.
+type api struct {
+	name     string
+	key      int16
+	min, max int16
+	serve    handler
+	// pipelined: started by the reader, before earlier requests are answered.
+	pipelined bool
+	// changes: a pipelined request behind this one waits for it.
+	changes bool
+	// note is for docs/protocol.md: what is different from Apache Kafka.
+	note string
+}
+
+// table is the one table of what this broker answers, by key. ApiVersions and docs/protocol.md are made from it.
+func table() []*api {
+	return []*api{
+		{key: 0, name: "Produce", min: 3, max: 13, serve: (*Broker).produce, pipelined: true, note: "Versions 0–2 are advertised, as Kafka does for librdkafka's feature check, and refused like any unsupported version. acks=1 and acks=all both mean: stored and committed. A transactional id is refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED."},
+		{key: 1, name: "Fetch", min: 4, max: 18, serve: (*Broker).fetch, note: "No follower fetching: a replica id is ignored."},
+		{key: 2, name: "ListOffsets", min: 1, max: 11, serve: (*Broker).listOffsets, note: "Earliest local (-4) is the log start; latest tiered (-5) is unknown (-1)."},
+		{key: 3, name: "Metadata", min: 0, max: 13, serve: (*Broker).metadata, changes: true, note: "One replica is shown per partition: its leader. Durability comes from the object store."},
+		{key: 10, name: "FindCoordinator", min: 0, max: 6, serve: (*Broker).findCoordinator, note: "COORDINATOR_NOT_AVAILABLE: there are no groups and no transactions yet."},
+		{key: 18, name: "ApiVersions", min: 0, max: 4, serve: (*Broker).apiVersions, note: "No features are finalised yet."},
+		{key: 19, name: "CreateTopics", min: 2, max: 7, serve: (*Broker).createTopics, changes: true, note: "Any replication factor from 1 to 32767 is noted; a manual assignment counts for its number of partitions."},
+		{key: 20, name: "DeleteTopics", min: 1, max: 6, serve: (*Broker).deleteTopics, changes: true},
+		{key: 21, name: "DeleteRecords", min: 0, max: 2, serve: (*Broker).deleteRecords, changes: true},
+		{key: 22, name: "InitProducerId", min: 0, max: 5, serve: (*Broker).initProducerID, changes: true, note: "A transactional id is refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED."},
+		{key: 23, name: "OffsetForLeaderEpoch", min: 2, max: 4, serve: (*Broker).offsetForLeaderEpoch},
+		{key: 29, name: "DescribeAcls", min: 1, max: 3, serve: (*Broker).describeACLs, note: "SECURITY_DISABLED, as Kafka without an authorizer."},
+		{key: 32, name: "DescribeConfigs", min: 1, max: 4, serve: (*Broker).describeConfigs, note: "Topics, and what exists of the broker's configs."},
+		{key: 33, name: "AlterConfigs", min: 0, max: 2, serve: (*Broker).alterConfigs, changes: true, note: "Topics only; broker configs are flags of the process and are refused."},
+		{key: 35, name: "DescribeLogDirs", min: 1, max: 5, serve: (*Broker).describeLogDirs, note: "One directory, named streamhouse: the object store. Its capacity is unknown (-1)."},
+		{key: 37, name: "CreatePartitions", min: 0, max: 3, serve: (*Broker).createPartitions, changes: true},
+		{key: 43, name: "ElectLeaders", min: 0, max: 2, serve: (*Broker).electLeaders, note: "ELECTION_NOT_NEEDED for every partition there is."},
+		{key: 44, name: "IncrementalAlterConfigs", min: 0, max: 1, serve: (*Broker).incrementalAlterConfigs, changes: true, note: "Topics only; broker configs are flags of the process and are refused."},
+		{key: 45, name: "AlterPartitionReassignments", min: 0, max: 1, serve: (*Broker).alterPartitionAssignments, note: "Accepted without effect when the target is the broker itself; a cancellation is NO_REASSIGNMENT_IN_PROGRESS."},
+		{key: 46, name: "ListPartitionReassignments", min: 0, max: 0, serve: (*Broker).listPartitionReassignments, note: "Always empty."},
+		{key: 60, name: "DescribeCluster", min: 0, max: 2, serve: (*Broker).describeCluster},
+		{key: 61, name: "DescribeProducers", min: 0, max: 0, serve: (*Broker).describeProducers},
+		{key: 74, name: "ListConfigResources", min: 0, max: 1, serve: (*Broker).listConfigResources, note: "Topics and this broker; no client metrics subscriptions (the whole of version 0), groups or loggers."},
+		{key: 75, name: "DescribeTopicPartitions", min: 0, max: 0, serve: (*Broker).describeTopicPartitions},
+	}
+}
+
+// lowest is the lowest version ApiVersions tells.
+func (a *api) lowest() int16 {
+	if a.key == 0 {
+		return 0 // librdkafka's feature check asks for Produce 0–2, as does Kafka's own answer
+	}
+	return a.min
+}

@@ -1,0 +1,95 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/streamhouse/streamhouse/catalog"
+)
+
+// Broker answers Kafka requests. Its methods are safe for concurrent use.
+type Broker struct {
+	cfg      Config
+	obs      Observer
+	table    []*api
+	apis     map[int16]*api
+	topics   topics
+	sessions *sessionCache
+	memory   *semaphore.Weighted // request frames
+	answers  *semaphore.Weighted // record bytes of Fetch answers
+	limited  *limitedLog
+	server   server
+	unowned  unowned
+	// ctx lives until all connections have ended.
+	ctx      context.Context //nolint:containedctx // the broker's life
+	draining chan struct{}   // closed by Shutdown
+}
+
+// New returns a Broker that serves nothing yet: call RefreshTopics, then Serve.
+func New(cfg Config) (*Broker, error) {
+	if err := cfg.setDefaults(); err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		cfg: cfg, obs: cfg.Observer, table: table(), apis: map[int16]*api{},
+		memory:   semaphore.NewWeighted(cfg.Limits.RequestMemoryBytes),
+		answers:  semaphore.NewWeighted(cfg.Limits.AnswerMemoryBytes),
+		limited:  &limitedLog{log: cfg.Logger},
+		ctx:      context.Background(),
+		draining: make(chan struct{}),
+	}
+	for _, a := range b.table {
+		b.apis[a.key] = a
+	}
+	b.limited.mu.last = map[string]*limitedLine{}
+	b.topics.catalog = cfg.Catalog
+	b.topics.current.Store(newImage(catalog.TopicSet{Version: -1}, nil))
+	b.sessions = newSessionCache(cfg.Limits.FetchSessions, cfg.Limits.FetchSessionPartitions)
+	b.server.mu.listeners = map[net.Listener]struct{}{}
+	b.server.mu.conns = map[*conn]struct{}{}
+	b.server.mu.perIP = map[string]int{}
+	return b, nil
+}
+
+// RefreshTopics reads the topics from the catalog if they changed. Call it before Serve, and whenever the catalog's
+// heartbeat tells a new version.
+func (b *Broker) RefreshTopics(ctx context.Context) error {
+	gone, err := b.topics.refresh(ctx)
+	if err != nil {
+		return fmt.Errorf("refresh topics: %w", err)
+	}
+	for _, id := range gone {
+		b.cfg.Log.DropTopic(id)
+	}
+	b.acquireUnowned(ctx)
+	return nil
+}
+
+// Topics returns the number of topics and of their partitions, as this broker knows them.
+func (b *Broker) Topics() (topics, partitions int) {
+	im := b.topics.load()
+	return len(im.byName), im.partitions
+}
+
+// TopicName returns the name of a live topic by its id; ok is false when this broker knows none.
+func (b *Broker) TopicName(id [16]byte) (name string, ok bool) {
+	t := b.topics.load().byID[id]
+	if t == nil {
+		return "", false
+	}
+	return t.Name, true
+}
+
+// endpoint is the address told to clients of a listener.
+func (b *Broker) endpoint(listener string) Endpoint { return b.cfg.Listeners[listener] }
+
+// rack is Kafka's nullable rack.
+func (b *Broker) rack() *string {
+	if b.cfg.Rack == "" {
+		return nil
+	}
+	return &b.cfg.Rack
+}

@@ -1,0 +1,48 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/kafkaproto/recordbatch"
+	"github.com/streamhouse/streamhouse/storage"
+	"github.com/streamhouse/streamhouse/storage/slab"
+)
+
+// Log is the partition engine as the broker uses it. All methods are safe for concurrent use and return the errors
+// of package storage.
+type Log interface {
+	// Leader returns the leader epoch if this broker holds the trusted lease of tp, storage.ErrNotLeader otherwise.
+	Leader(tp catalog.TopicPartition) (epoch int32, err error)
+	// Append puts one validated batch on its way. The batch is patched in place (base offset, leader epoch) and must
+	// lie within frame; on success the engine has retained frame itself. It may block for back-pressure until ctx
+	// ends.
+	Append(ctx context.Context, tp catalog.TopicPartition, batch []byte, h recordbatch.Header, frame *slab.Buf) (storage.Pending, error)
+	// Read fills r with whole batches. The caller releases r.
+	Read(ctx context.Context, req storage.ReadRequest, r *storage.Read) error
+	// Offsets returns log start, high watermark, last stable offset and leader epoch.
+	Offsets(ctx context.Context, tp catalog.TopicPartition) (storage.Offsets, error)
+	// OffsetForTimestamp returns the first record with a timestamp of at least ts (milliseconds).
+	OffsetForTimestamp(ctx context.Context, tp catalog.TopicPartition, ts int64) (storage.TimestampOffset, error)
+	// MaxTimestamp returns the record with the largest timestamp.
+	MaxTimestamp(ctx context.Context, tp catalog.TopicPartition) (storage.TimestampOffset, error)
+	// EndOfEpoch answers OffsetForLeaderEpoch.
+	EndOfEpoch(ctx context.Context, tp catalog.TopicPartition, epoch int32) (storage.EpochEnd, error)
+	// DeleteRecords moves the log start up to before (-1: the high watermark), durably.
+	DeleteRecords(ctx context.Context, tp catalog.TopicPartition, before int64) (low int64, err error)
+	// Producers lists the idempotent producers the partition remembers.
+	Producers(ctx context.Context, tp catalog.TopicPartition) ([]storage.ProducerState, error)
+	// Size is the partition's stored bytes.
+	Size(ctx context.Context, tp catalog.TopicPartition) (int64, error)
+	// Acquire takes the leases of partitions that were just created.
+	Acquire(ctx context.Context, tps []catalog.TopicPartition) error
+	// DropTopic forgets a deleted topic: waiting appends fail, watchers of its partitions are told.
+	DropTopic(id catalog.TopicID)
+	// NextProducerID returns a producer id never handed out before.
+	NextProducerID(ctx context.Context) (int64, error)
+	// NewWatcher returns a watcher of no partitions. It tells a new high watermark, last stable offset or log start,
+	// and a lost lease; moves coalesce.
+	NewWatcher() *storage.Watcher
+}
+
+var _ Log = (*storage.Engine)(nil)
