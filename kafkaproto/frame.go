@@ -108,7 +108,7 @@ func NewFrameReader(r io.Reader, limits FrameLimits, alloc Allocator) *FrameRead
 }
 
 // Next returns the next frame without its length prefix. Between frames the
-// end of the stream is io.EOF, bare; inside one, and for a length that is
+// end of the stream is io.EOF, bare; inside one (after its length), and for a length that is
 // negative, too short or over the limit of its API key, the error is a
 // *FrameError. Other errors of the reader (deadlines, resets) are in its chain.
 //
@@ -117,7 +117,7 @@ func NewFrameReader(r io.Reader, limits FrameLimits, alloc Allocator) *FrameRead
 // next to nothing; what a sender may take its time for is for read deadlines.
 func (f *FrameReader) Next() ([]byte, error) {
 	if _, err := io.ReadFull(f.r, f.head[:4]); err != nil {
-		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		if errors.Is(err, io.EOF) {
 			return nil, io.EOF
 		}
 		return nil, fmt.Errorf("read frame length: %w", err)

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
 )
 
@@ -308,6 +309,47 @@ func TestCompressionBomb(t *testing.T) {
 		for _, err = range Records(b, 1<<20) {
 			require.Equal(t, KindTooLarge, KindOf(err), "%s: %v", c, err)
 		}
+	}
+}
+
+// TestZstdLargeWindow: levels above 19 ask for windows no broker would hold
+// for a stream, yet their batches are as small as any.
+func TestZstdLargeWindow(t *testing.T) {
+	plain := mustBuild(t, Spec{}, []Record{{Value: bytes.Repeat([]byte("large window "), 1<<20)}})
+	for name, opts := range map[string][]zstd.EOption{
+		"stream":         {zstd.WithWindowSize(64 << 20)},
+		"single segment": {zstd.WithWindowSize(64 << 20), zstd.WithSingleSegment(true)},
+	} {
+		enc, err := zstd.NewWriter(nil, opts...)
+		require.NoError(t, err)
+		z := enc.EncodeAll(plain[HeaderSize:], nil)
+		if name == "stream" {
+			var out bytes.Buffer
+			enc.Reset(&out)
+			_, err = enc.Write(plain[HeaderSize:])
+			require.NoError(t, err)
+			require.NoError(t, enc.Close())
+			z = out.Bytes()
+		}
+		var h zstd.Header
+		require.NoError(t, h.Decode(z))
+		require.True(t, h.WindowSize > zstdStreamWindow || h.SingleSegment, "the case is not what it says")
+		b := bytes.Clone(plain)
+		b[attrAt+1] = byte(CodecZstd)
+		b = body(b, z)
+		_, err = Validate(b, Limits{})
+		require.NoError(t, err, name)
+		_, err = Validate(b, Limits{MaxDecompressedBytes: int64(len(plain) - HeaderSize)})
+		require.NoError(t, err, name)
+		_, err = Validate(b, Limits{MaxDecompressedBytes: int64(len(plain) - HeaderSize - 1)})
+		require.Equal(t, KindTooLarge, KindOf(err), "%s: %v", name, err)
+		got, err := collect(b)
+		require.NoError(t, err)
+		want, err := collect(plain)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		_, err = Validate(body(b, z[:len(z)-9]), Limits{})
+		require.Equal(t, KindInvalidRecord, KindOf(err), "%s: %v", name, err)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
@@ -110,7 +109,7 @@ func (d *lz4Decoder) release() {
 // A zstd frame claims its window, and the decoder must allocate it before the
 // first byte. Up to zstdStreamWindow (levels to 19) it is streamed; above, up
 // to zstdMaxWindow (what Kafka's own decoder allows), the output serves as the
-// window and memory is bounded by the decompressed bytes allowed.
+// window.
 const (
 	zstdStreamWindow = 8 << 20
 	zstdMaxWindow    = 128 << 20
@@ -141,26 +140,31 @@ func (d *zstdDecoder) reset(body []byte, maxBytes int64) error {
 		return err
 	}
 	if h.WindowSize > zstdStreamWindow && !h.SingleSegment || h.SingleSegment && h.FrameContentSize > zstdStreamWindow {
-		return d.resetWhole(body, maxBytes)
+		return d.resetWhole(body, &h, maxBytes)
 	}
 	d.src.Reset(body)
 	return d.zr.Reset(&d.src)
 }
 
-// resetWhole decompresses at once. It allocates: levels above 19 and batches
-// above 8 MiB in one piece are rare.
-func (d *zstdDecoder) resetWhole(body []byte, maxBytes int64) error {
+// resetWhole decompresses at once; memory grows with what is decompressed, to
+// the larger of maxBytes and the window, which is zstdMaxWindow at most. (The
+// library takes no window above the bound on its output; its other bound, by
+// capacity, does not tell too much output from corrupt input.) It allocates:
+// levels above 19 and batches above 8 MiB in one piece are rare.
+func (d *zstdDecoder) resetWhole(body []byte, h *zstd.Header, maxBytes int64) error {
+	if h.FrameContentSize > uint64(maxBytes) {
+		return errTooMuch
+	}
 	zr, err := zstd.NewReader(nil,
 		zstd.WithDecoderConcurrency(1),
 		zstd.WithDecoderMaxWindow(zstdMaxWindow),
-		// One more than allowed, so that too much is told from exactly enough.
-		zstd.WithDecoderMaxMemory(uint64(max(maxBytes, 0))+1))
+		zstd.WithDecoderMaxMemory(max(uint64(maxBytes), min(h.WindowSize, zstdMaxWindow))))
 	if err != nil {
 		return fmt.Errorf("prepare zstd decoder: %w", err)
 	}
 	defer zr.Close()
 	out, err := zr.DecodeAll(body, nil)
-	if errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || int64(len(out)) > maxBytes {
 		return errTooMuch
 	}
 	if err != nil {
@@ -289,7 +293,7 @@ func decompressError(c Codec, maxBytes int64, record int, err error) *Error {
 
 // decompress appends the decompressed body to dst, at most maxBytes of it.
 func decompress(dst []byte, c Codec, body []byte, maxBytes int64) ([]byte, error) {
-	if maxBytes <= 0 || maxBytes > math.MaxInt32 {
+	if maxBytes <= 0 {
 		maxBytes = DefaultMaxDecompressedBytes
 	}
 	d, err := openDecoder(c, body, maxBytes)
@@ -314,7 +318,7 @@ func decompress(dst []byte, c Codec, body []byte, maxBytes int64) ([]byte, error
 		} else if idle++; err == nil && idle > maxIdleReads {
 			err = io.ErrNoProgress
 		}
-		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		if isEOF(err) {
 			return dst, nil
 		}
 		if err != nil {

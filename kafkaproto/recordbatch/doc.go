@@ -50,8 +50,9 @@
 // bytes of each record and of each header only. Compressed records are walked
 // while they are decompressed, 64 KiB at a time, with pooled decoders: memory
 // is the decoder's window (zstd: at most 8 MiB streamed; a frame with a larger
-// window, to 128 MiB, is decompressed whole within the caller's bound), time
-// is bounded by Limits.MaxDecompressedBytes, and no claim of the input is
+// window, to 128 MiB, is decompressed whole, which takes what comes out, at
+// most the larger of that window and Limits.MaxDecompressedBytes), time is
+// bounded by Limits.MaxDecompressedBytes, and no claim of the input is
 // allocated before it is plausible.
 //
 // # Concurrency

@@ -316,9 +316,8 @@ func (w *walk) compressed(c Codec, body []byte, maxBytes int64) error {
 	return nil
 }
 
-func isEOF(err error) bool {
-	return errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF)
-}
+// isEOF tells the end of a stream from a stream that was cut.
+func isEOF(err error) bool { return errors.Is(err, io.EOF) }
 
 // streamed checks one record and returns its offset delta.
 func (w *walk) streamed(s *stream, r int, prev int64) (int64, error) {
