@@ -127,14 +127,22 @@ func (b *Broker) Topic(t testing.TB, prefix string, partitions int32, configs ma
 	made, err := admin.CreateTopic(t.Context(), partitions, 1, all, name)
 	require.NoError(t, err)
 	require.NoError(t, made.Err)
+	b.DeleteWhenDone(t, name)
+	return name
+}
+
+// DeleteWhenDone deletes a topic when the test ends, if it exists then.
+func (b *Broker) DeleteWhenDone(t testing.TB, topic string) {
+	t.Helper()
+	admin := kadm.NewClient(b.Client(t))
 	t.Cleanup(func() {
+		// The test's own context is over by now.
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		if _, err := admin.DeleteTopic(ctx, name); err != nil {
-			t.Errorf("delete topic %s: %v", name, err)
+		if _, err := admin.DeleteTopics(ctx, topic); err != nil {
+			t.Errorf("delete topic %s: %v", topic, err)
 		}
 	})
-	return name
 }
 
 // Ends returns the range of offsets of every partition of topic.

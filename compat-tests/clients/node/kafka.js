@@ -1,9 +1,10 @@
 'use strict'
-// KafkaJS with the codecs it leaves to others, all of them without native code.
+// KafkaJS with the codecs it leaves to others. (lz4js would need no native code,
+// but Apache Kafka, too, refuses the frames it makes.)
 
 const { Kafka, CompressionTypes, CompressionCodecs, Partitioners, logLevel } = require('kafkajs')
 const snappy = require('snappyjs')
-const lz4 = require('lz4js')
+const lz4 = require('lz4-napi')
 const zstd = require('@bokuweb/zstd-wasm')
 
 const codec = (compress, decompress) => () => ({
@@ -12,7 +13,7 @@ const codec = (compress, decompress) => () => ({
 })
 
 CompressionCodecs[CompressionTypes.Snappy] = codec(snappy.compress, snappy.uncompress)
-CompressionCodecs[CompressionTypes.LZ4] = codec(b => lz4.compress(b), b => lz4.decompress(b))
+CompressionCodecs[CompressionTypes.LZ4] = codec(b => lz4.compressFrameSync(b), b => lz4.decompressFrameSync(b))
 CompressionCodecs[CompressionTypes.ZSTD] = codec(b => zstd.compress(b, 3), b => zstd.decompress(b))
 
 const types = {
