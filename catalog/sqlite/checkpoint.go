@@ -1,0 +1,89 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+const (
+	// passiveBytes: about this much written, the write-ahead log is copied into the file.
+	passiveBytes = 4 << 20
+	// wrapBytes: once the log is this long the writer itself copies the little that is left, so that its next
+	// transaction starts the log from the beginning.
+	wrapBytes = 12 << 20
+	// keepBytes is how long the log's file may stay after it was started anew.
+	keepBytes = 16 << 20
+	// tidyEvery: a log with anything new in it is copied at least this often, so that a crash leaves little to recover.
+	tidyEvery = 5 * time.Second
+
+	pageBytes = 4096
+)
+
+// checkpointer copies the log into the file, on its own connection, off the commit path. A passive checkpoint blocks
+// nobody. Under constant load it never reaches the log's end before the next commit moves it, and a log that is not
+// copied to its end is never started anew; so when the log gets long, the writer is asked to copy the rest.
+func (c *Catalog) checkpointer(db *conn) {
+	tick := time.NewTicker(tidyEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.closing:
+			return
+		case <-c.dirty:
+		case <-tick.C:
+			if !c.unclean.Load() {
+				continue
+			}
+		}
+		c.unclean.Store(false)
+		pages, err := passive(db)
+		if err != nil {
+			c.log.Warn("cannot copy the catalog's write-ahead log, will try again", "error", err)
+			continue
+		}
+		if pages*pageBytes < wrapBytes {
+			continue
+		}
+		answer := make(chan error, 1)
+		select {
+		case c.finish <- answer:
+			if err := <-answer; err != nil {
+				c.log.Warn("cannot finish copying the catalog's write-ahead log, will try again", "error", err)
+			}
+		case <-c.closing:
+			return
+		}
+	}
+}
+
+// passive copies what can be copied without waiting for anybody. It returns the log's length in pages.
+func passive(db *conn) (pages int64, err error) {
+	err = db.query(context.Background(), "PRAGMA wal_checkpoint(PASSIVE)", func(r row) error {
+		pages = r.int(1)
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("checkpoint: %w", translate(err))
+	}
+	return pages, nil
+}
+
+// backfill is the writer's part of a checkpoint.
+func (c *Catalog) backfill() error {
+	_, err := passive(c.db)
+	return err
+}
+
+// noteWritten tells the checkpointer when enough was written.
+func (c *Catalog) noteWritten() {
+	c.unclean.Store(true)
+	if c.db.bound < passiveBytes/4 { // a page or more per statement, of which about 1 KiB was counted
+		return
+	}
+	c.db.bound = 0
+	select {
+	case c.dirty <- struct{}{}:
+	default:
+	}
+}

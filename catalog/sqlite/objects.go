@@ -1,0 +1,217 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/streamhouse/streamhouse/catalog"
+)
+
+const objectColumns = "id, key, size, checksum, generation, refs, live, created_at"
+
+func objectOf(r row) catalog.Object {
+	return catalog.Object{
+		ID: catalog.ObjectID(r.int(0)), Key: r.text(1), Size: r.int(2), Checksum: uint32(r.int(3)), Generation: int32(r.int(4)),
+		Refs: r.int(5), Live: r.int(6), CreatedAt: toTime(r.int(7)),
+	}
+}
+
+// addObjects notes new folded objects. Those that nothing refers to are retired at once.
+func (t *tx) addObjects(objs []catalog.Object) error {
+	var dead []string
+	for i := range objs {
+		o := &objs[i]
+		if o.Refs == 0 {
+			dead = append(dead, o.Key)
+			continue
+		}
+		n, err := t.exec("INSERT INTO objects ("+objectColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+			int64(o.ID), o.Key, o.Size, int64(o.Checksum), int64(o.Generation), o.Refs, o.Live, t.now)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fmt.Errorf("object %d is folded already: %w", o.ID, catalog.ErrConflict)
+		}
+	}
+	return t.retire(dead)
+}
+
+// changeRefs applies reference changes, and retires what nothing refers to any more.
+func (t *tx) changeRefs(deltas []catalog.RefDelta) error {
+	var dead []string
+	for _, d := range deltas {
+		var key string
+		var refs, live int64
+		found, err := t.one("SELECT key, refs, live FROM objects WHERE id = ?",
+			func(r row) { key, refs, live = r.text(0), r.int(1)+d.Refs, r.int(2)+d.Live }, int64(d.Object))
+		switch {
+		case err != nil:
+			return err
+		case !found || refs < 0 || live < 0:
+			return fmt.Errorf("object %d is gone or loses more than it has: %w", d.Object, catalog.ErrConflict)
+		case refs == 0:
+			dead = append(dead, key)
+			_, err = t.exec("DELETE FROM objects WHERE id = ?", int64(d.Object))
+		default:
+			_, err = t.exec("UPDATE objects SET refs = ?, live = ? WHERE id = ?", refs, live, int64(d.Object))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return t.retire(dead)
+}
+
+// newBatch begins a batch of retired objects.
+func (t *tx) newBatch() (int64, error) {
+	batch, err := t.bump("retired_batch", 1)
+	if err != nil {
+		return 0, err
+	}
+	_, err = t.exec("INSERT INTO retired_batches (id, at) VALUES (?, ?)", batch, t.now)
+	return batch, err
+}
+
+func (t *tx) retire(keys []string) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	batch, err := t.newBatch()
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if _, err := t.exec("INSERT INTO retired_objects (key, batch) VALUES (?, ?)", key, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listObjects runs a query for object columns.
+func (c *Catalog) listObjects(ctx context.Context, op, query string, args ...any) ([]catalog.Object, error) {
+	var out []catalog.Object
+	err := c.read(ctx, op, func(db *conn) error {
+		return db.query(ctx, query, func(r row) error {
+			out = append(out, objectOf(r))
+			return nil
+		}, args...)
+	})
+	return out, err
+}
+
+// ObjectsByID implements [catalog.Manifest].
+func (c *Catalog) ObjectsByID(ctx context.Context, ids []catalog.ObjectID) ([]catalog.Object, error) {
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return nil, fmt.Errorf("encode object ids: %w", err)
+	}
+	return c.listObjects(ctx, "read objects",
+		"SELECT "+objectColumns+" FROM objects WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id", string(list))
+}
+
+// MergeCandidates implements [catalog.Manifest]. It looks at one generation after the other, each by its index on
+// size: most objects are of the last generations or large, and they are many.
+func (c *Catalog) MergeCandidates(ctx context.Context, maxSize int64, maxGeneration int32, limit int) ([]catalog.Object, error) {
+	var out []catalog.Object
+	err := c.read(ctx, "list objects to merge", func(db *conn) error {
+		for generation := int64(-1); len(out) < limit; {
+			next := int64(-1)
+			_, err := db.one("SELECT min(generation) FROM objects WHERE generation > ?", func(r row) {
+				if !r.null(0) {
+					next = r.int(0)
+				}
+			}, generation)
+			if err != nil || next < 0 || next >= int64(maxGeneration) {
+				return err
+			}
+			generation = next
+			err = db.query(ctx, "SELECT "+objectColumns+" FROM objects WHERE generation = ? AND size < ? ORDER BY id LIMIT ?", func(r row) error {
+				out = append(out, objectOf(r))
+				return nil
+			}, generation, maxSize, limited(limit-len(out)))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// FoldedObjects implements [catalog.Manifest].
+func (c *Catalog) FoldedObjects(ctx context.Context, after catalog.ObjectID, limit int) ([]catalog.Object, error) {
+	return c.listObjects(ctx, "list folded objects",
+		"SELECT "+objectColumns+" FROM objects WHERE id > ? ORDER BY id LIMIT ?", int64(after), limited(limit))
+}
+
+// ListRetired implements [catalog.Manifest].
+func (c *Catalog) ListRetired(ctx context.Context, grace time.Duration, limit int) ([]catalog.Retired, error) {
+	var out []catalog.Retired
+	err := c.read(ctx, "list retired objects", func(db *conn) error {
+		const read = "SELECT id, at FROM retired_batches WHERE at <= ? ORDER BY id LIMIT ?"
+		err := db.query(ctx, read, func(r row) error {
+			out = append(out, catalog.Retired{ID: r.int(0), At: toTime(r.int(1))})
+			return nil
+		}, c.now()-int64(grace), limited(limit))
+		for i := 0; err == nil && i < len(out); i++ {
+			err = db.query(ctx, "SELECT key FROM retired_objects WHERE batch = ?", func(r row) error {
+				out[i].Keys = append(out[i].Keys, r.text(0))
+				return nil
+			}, out[i].ID)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ForgetRetired implements [catalog.Manifest].
+func (c *Catalog) ForgetRetired(ctx context.Context, ids []int64) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return c.write(ctx, "forget retired objects", func(t *tx) error {
+		for _, id := range ids {
+			if _, err := t.exec("DELETE FROM retired_objects WHERE batch = ?", id); err != nil {
+				return err
+			}
+			if _, err := t.exec("DELETE FROM retired_batches WHERE id = ?", id); err != nil {
+				return err
+			}
+		}
+		return t.keepClock()
+	})
+}
+
+// KnownObjects implements [catalog.Manifest]. The tail has no index on keys, which each commit would pay for: it is
+// scanned, once per call, and it is short.
+func (c *Catalog) KnownObjects(ctx context.Context, keys []string) (map[string]bool, error) {
+	known := make(map[string]bool, len(keys))
+	if len(keys) == 0 {
+		return known, c.open(ctx)
+	}
+	list, err := json.Marshal(slices.Compact(slices.Sorted(slices.Values(keys))))
+	if err != nil {
+		return nil, fmt.Errorf("encode keys: %w", err)
+	}
+	err = c.read(ctx, "look up object keys", func(db *conn) error {
+		return db.query(ctx, `WITH asked (key) AS MATERIALIZED (SELECT value FROM json_each(?))
+			SELECT key FROM asked WHERE EXISTS (SELECT 1 FROM objects o WHERE o.key = asked.key)
+				OR EXISTS (SELECT 1 FROM retired_objects r WHERE r.key = asked.key)
+			UNION ALL SELECT key FROM tail WHERE key IN (SELECT key FROM asked)`, func(r row) error {
+			known[r.text(0)] = true
+			return nil
+		}, string(list))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return known, nil
+}
