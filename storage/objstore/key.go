@@ -19,10 +19,9 @@ func ValidateKey(key string) error {
 	if len(key) > MaxKeyBytes {
 		return fmt.Errorf("%w: %d bytes long, at most %d are allowed", ErrInvalidKey, len(key), MaxKeyBytes)
 	}
-	for rest, segment, found := key, "", true; found; {
-		segment, rest, found = strings.Cut(rest, "/")
+	for segment := range strings.SplitSeq(key, "/") {
 		if err := validateSegment(segment); err != nil {
-			return fmt.Errorf("%w: %q: %s", ErrInvalidKey, key, err)
+			return fmt.Errorf("%w: %q: %w", ErrInvalidKey, key, err)
 		}
 	}
 	return nil

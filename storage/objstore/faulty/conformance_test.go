@@ -14,7 +14,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformance(t *testing.T) {
-	objstoretest.Run(t, func(*testing.T) objstore.Store {
+	objstoretest.Run(t, func() objstore.Store {
 		return faulty.New(memory.New(), nil)
 	})
 }

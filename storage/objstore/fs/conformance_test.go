@@ -20,16 +20,16 @@ func openTest(t *testing.T, opts Options) *Store {
 }
 
 func TestConformance(t *testing.T) {
-	objstoretest.Run(t, func(t *testing.T) objstore.Store { return openTest(t, Options{}) })
+	objstoretest.Run(t, func() objstore.Store { return openTest(t, Options{}) })
 }
 
 func TestConformanceWithFewOpenFiles(t *testing.T) {
-	objstoretest.Run(t, func(t *testing.T) objstore.Store { return openTest(t, Options{MaxOpenFiles: 1}) })
+	objstoretest.Run(t, func() objstore.Store { return openTest(t, Options{MaxOpenFiles: 1}) })
 }
 
 // The way of systems without nameless files and vectored writes.
 func TestConformancePortable(t *testing.T) {
-	objstoretest.Run(t, func(t *testing.T) objstore.Store {
+	objstoretest.Run(t, func() objstore.Store {
 		s := openTest(t, Options{})
 		s.nameless.Store(false)
 		s.write = copyBody

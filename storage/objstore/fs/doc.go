@@ -52,6 +52,10 @@
 // bodies only, and are done from 1 MiB. Waiting for the data with sync_file_range and leaving its metadata to the
 // folder's sync was no faster and is right on some file systems only.
 //
+// BenchmarkPut on the whole Store there, checksum verified, medians of 4: 8 MiB 892 MB/s with one Put in flight and
+// 1,421 MB/s with four; 64 KiB 1,339 puts/s and 1 KiB 2,095 puts/s with four (3,980 for 64 KiB when the disk was not
+// shared); 15 allocations and 1 KB per Put.
+//
 // # Failure handling
 //
 // A full disk is objstore.ErrNoSpace, leaves nothing, and frees what was written. A file that ends early is

@@ -59,7 +59,7 @@ func (f *files) acquire(key string, open func() (*os.File, error)) (*openFile, e
 		h.elem = f.mu.recent.PushFront(h)
 		f.mu.byKey[key] = h
 		for f.mu.recent.Len() > f.limit {
-			displaced = append(displaced, f.removeLocked(f.mu.recent.Back().Value.(*openFile))...) //nolint:errcheck,forcetypeassert // the list holds nothing else
+			displaced = append(displaced, f.removeLocked(f.mu.recent.Back().Value.(*openFile))...)
 		}
 	} // else another reader was faster and its file is kept; this one is closed on release
 	f.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"sync"
 )
 
-// ErrLocked: another process uses the folder.
+// ErrLocked is the error of a folder that another process uses.
 var ErrLocked = errors.New("folder is in use")
 
 // lockName is the file that is locked. It stays when the lock is given up: removing it would let a third process lock
@@ -34,7 +34,7 @@ func Lock(dir string) (io.Closer, error) {
 	if err := makeFolders(dir); err != nil {
 		return nil, fmt.Errorf("make data folder: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, filePerm)
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, filePerm) //nolint:gosec // the operator names the folder
 	if err != nil {
 		return nil, fmt.Errorf("open lock of data folder: %w", err)
 	}

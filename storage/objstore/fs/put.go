@@ -95,7 +95,7 @@ func (s *Store) openNew(name string) (newFile, error) {
 		s.nameless.Store(false) // another file system is mounted below the root
 	}
 	tmp := filepath.Join(s.root, tmpName, strconv.FormatUint(s.tmpSeq.Add(1), 10))
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, filePerm)
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, filePerm) //nolint:gosec // a name of ours
 	if err != nil {
 		return newFile{}, err
 	}
@@ -139,7 +139,7 @@ func translatePut(err error) error {
 
 // copyBody writes body by way of a buffer, where there are no vectored writes, and returns its checksum.
 func copyBody(ctx context.Context, f *os.File, body objstore.Body) (uint32, error) {
-	pooled := bufPool.Get().(*[]byte) //nolint:errcheck,forcetypeassert // the pool holds nothing else
+	pooled := bufPool.Get().(*[]byte)
 	defer bufPool.Put(pooled)
 	buf := (*pooled)[:0]
 	var sum uint32

@@ -6,7 +6,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/streamhouse/streamhouse/storage/objstore"
-
 	"github.com/streamhouse/streamhouse/storage/objstore/memory"
 	"github.com/streamhouse/streamhouse/storage/objstore/objstoretest"
 )
@@ -14,7 +13,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformance(t *testing.T) {
-	objstoretest.Run(t, func(*testing.T) objstore.Store {
+	objstoretest.Run(t, func() objstore.Store {
 		return memory.New()
 	})
 }

@@ -6,14 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/storage/objstore"
 )
 
-func testDelete(t *testing.T, s objstore.Store) {
+func (t *suite) testDelete() {
+	s := t.store
 	putAll(t, s, []string{"d/1", "d/2", "d/3", "keep"})
 	require.NoError(t, s.Delete(t.Context(), nil))
 	require.NoError(t, s.Delete(t.Context(), []string{"d/1", "d/absent", "d/2", "d/1", "none/at/all"}))
@@ -27,7 +27,8 @@ func testDelete(t *testing.T, s objstore.Store) {
 	require.Equal(t, []string{"keep"}, keys)
 }
 
-func testDeleteMany(t *testing.T, s objstore.Store) {
+func (t *suite) testDeleteMany() {
+	s := t.store
 	keys := make([]string, objstore.MaxList+100) // more than one batch of any backend, most of them absent
 	for i := range keys {
 		keys[i] = fmt.Sprintf("many/%d/%d", i%7, i)
@@ -43,7 +44,8 @@ func testDeleteMany(t *testing.T, s objstore.Store) {
 }
 
 // testDeleteThenPut: what was kept of a deleted object is not shown for a new one.
-func testDeleteThenPut(t *testing.T, s objstore.Store) {
+func (t *suite) testDeleteThenPut() {
+	s := t.store
 	for i := range 10 {
 		data := random(uint64(i), 1000+i)
 		put(t, s, "again/and/again", data)
@@ -53,7 +55,8 @@ func testDeleteThenPut(t *testing.T, s objstore.Store) {
 	}
 }
 
-func testDeleteWhileReading(t *testing.T, s objstore.Store) {
+func (t *suite) testDeleteWhileReading() {
+	s := t.store
 	const size = 200_000
 	data := random(1, size)
 	for round := range 8 {
@@ -94,7 +97,8 @@ func testDeleteWhileReading(t *testing.T, s objstore.Store) {
 	}
 }
 
-func testContextEnded(t *testing.T, s objstore.Store) {
+func (t *suite) testContextEnded() {
+	s := t.store
 	put(t, s, "there", []byte("x"))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -113,7 +117,8 @@ func testContextEnded(t *testing.T, s objstore.Store) {
 }
 
 // testContextEndsDuringPut: whatever the moment, the object is there whole or not at all, and settling tells which.
-func testContextEndsDuringPut(t *testing.T, s objstore.Store) {
+func (t *suite) testContextEndsDuringPut() {
+	s := t.store
 	body := objstore.NewBody(split(random(1, 4<<20), 2, 10_000)...)
 	for i := range 6 {
 		key := fmt.Sprintf("cut/%d", i)
@@ -141,7 +146,8 @@ func testContextEndsDuringPut(t *testing.T, s objstore.Store) {
 	}
 }
 
-func testClosed(t *testing.T, s objstore.Store) {
+func (t *suite) testClosed() {
+	s := t.store
 	put(t, s, "there", []byte("x"))
 	require.NoError(t, s.GetRange(t.Context(), "there", 0, make([]byte, 1)))
 	require.NoError(t, s.Close())

@@ -2,7 +2,7 @@
 // wrapper runs it in its plain tests:
 //
 //	func TestConformance(t *testing.T) {
-//		objstoretest.Run(t, func(t *testing.T) objstore.Store { return memory.New() })
+//		objstoretest.Run(t, func() objstore.Store { return memory.New() })
 //	}
 //
 // Each test gets a store of its own, which the suite closes. The suite looks at what callers can see; what only an

@@ -2,19 +2,18 @@ package objstoretest
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
-	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/storage/objstore"
 )
 
-func testPutThenRead(t *testing.T, s objstore.Store) {
+func (t *suite) testPutThenRead() {
+	s := t.store
 	for i, size := range []int{1, 511, 4096, 65537, 1 << 20, 1<<20 + 1, 5<<20 + 3} {
 		key := fmt.Sprintf("log/2026-01-01T00/p%d", i)
 		data := random(uint64(i), size)
@@ -23,14 +22,16 @@ func testPutThenRead(t *testing.T, s objstore.Store) {
 	}
 }
 
-func testPutEmpty(t *testing.T, s objstore.Store) {
+func (t *suite) testPutEmpty() {
+	s := t.store
 	put(t, s, "empty", nil)
 	require.NoError(t, s.Put(t.Context(), "empty2", objstore.NewBody()))
 	requireContent(t, s, "empty", nil)
 	requireContent(t, s, "empty2", nil)
 }
 
-func testPutManySlices(t *testing.T, s objstore.Store) {
+func (t *suite) testPutManySlices() {
+	s := t.store
 	small := random(1, 100_000)
 	slices := make([][]byte, 0, 10_001)
 	for i := range 10_000 { // more than one vector of any system
@@ -47,7 +48,8 @@ func testPutManySlices(t *testing.T, s objstore.Store) {
 	requireContent(t, s, "empty-slices", nil)
 }
 
-func testPutIfAbsent(t *testing.T, s objstore.Store) {
+func (t *suite) testPutIfAbsent() {
+	s := t.store
 	first := random(1, 1000)
 	put(t, s, "a/b/c", first)
 	for _, again := range [][]byte{first, random(2, 1000), random(3, 5), nil, random(4, 2<<20)} {
@@ -56,7 +58,8 @@ func testPutIfAbsent(t *testing.T, s objstore.Store) {
 	requireContent(t, s, "a/b/c", first)
 }
 
-func testPutRace(t *testing.T, s objstore.Store) {
+func (t *suite) testPutRace() {
+	s := t.store
 	const writers, rounds = 8, 6
 	for round := range rounds {
 		key := fmt.Sprintf("race/%d/object", round)
@@ -89,7 +92,8 @@ func testPutRace(t *testing.T, s objstore.Store) {
 	}
 }
 
-func testPutsAtOnce(t *testing.T, s objstore.Store) {
+func (t *suite) testPutsAtOnce() {
+	s := t.store
 	const writers, each = 4, 12
 	var wg sync.WaitGroup
 	errs := make(chan error, writers*each)
@@ -114,11 +118,11 @@ func testPutsAtOnce(t *testing.T, s objstore.Store) {
 }
 
 // testPutAtomic reads the last byte and the listing of objects while they are put: whoever sees one sees all of it.
-func testPutAtomic(t *testing.T, s objstore.Store) {
+func (t *suite) testPutAtomic() {
+	s := t.store
 	const size = 3 << 20
 	data := random(7, size)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
+	done := make(chan struct{})
 	var wg sync.WaitGroup
 	problems := make(chan error, 2)
 	keys := make([]string, 5)
@@ -127,7 +131,7 @@ func testPutAtomic(t *testing.T, s objstore.Store) {
 	}
 	wg.Go(func() {
 		p := make([]byte, 100)
-		for i := 0; ctx.Err() == nil; i++ {
+		for i := 0; !ended(done); i++ {
 			err := s.GetRange(t.Context(), keys[i%len(keys)], size-100, p)
 			switch {
 			case errors.Is(err, objstore.ErrNotFound):
@@ -141,7 +145,7 @@ func testPutAtomic(t *testing.T, s objstore.Store) {
 		}
 	})
 	wg.Go(func() {
-		for ctx.Err() == nil {
+		for !ended(done) {
 			infos, _, err := s.List(t.Context(), "atomic/", "", 0)
 			if err != nil {
 				problems <- err
@@ -158,7 +162,7 @@ func testPutAtomic(t *testing.T, s objstore.Store) {
 	for _, key := range keys {
 		require.NoError(t, s.Put(t.Context(), key, objstore.NewBody(split(data, 9, 100_000)...)))
 	}
-	cancel()
+	close(done)
 	wg.Wait()
 	close(problems)
 	for err := range problems {
@@ -166,7 +170,8 @@ func testPutAtomic(t *testing.T, s objstore.Store) {
 	}
 }
 
-func testPutWrongBodies(t *testing.T, s objstore.Store) {
+func (t *suite) testPutWrongBodies() {
+	s := t.store
 	data := random(1, 3000)
 	for _, size := range []int64{-1, 0, 2999, 3001, 1 << 62} {
 		err := s.Put(t.Context(), "wrong", objstore.Body{Slices: [][]byte{data}, Size: size, Checksum: objstore.Checksum(data)})
@@ -176,17 +181,17 @@ func testPutWrongBodies(t *testing.T, s objstore.Store) {
 	body := objstore.NewBody(data)
 	body.Checksum ^= 1
 	// An implementation that cannot verify stores what it was given, and Head must then tell the truth.
-	switch err := s.Put(t.Context(), "wrong", body); {
-	case err == nil:
+	if err := s.Put(t.Context(), "wrong", body); err == nil {
 		requireContent(t, s, "wrong", data)
-	default:
+	} else {
 		require.ErrorIs(t, err, objstore.ErrChecksum)
 		requireAbsent(t, s, "wrong")
 		put(t, s, "wrong", data)
 	}
 }
 
-func testPutRetainsNothing(t *testing.T, s objstore.Store) {
+func (t *suite) testPutRetainsNothing() {
+	s := t.store
 	data := random(1, 50_000)
 	given := bytes.Clone(data)
 	slices := split(given, 2, 700)
@@ -217,7 +222,8 @@ func invalidKeys() []string {
 	}
 }
 
-func testInvalidKeys(t *testing.T, s objstore.Store) {
+func (t *suite) testInvalidKeys() {
+	s := t.store
 	for _, key := range invalidKeys() {
 		require.ErrorIs(t, s.Put(t.Context(), key, objstore.NewBody([]byte("x"))), objstore.ErrInvalidKey, "%q", key)
 		require.ErrorIs(t, s.GetRange(t.Context(), key, 0, make([]byte, 1)), objstore.ErrInvalidKey, "%q", key)
@@ -238,7 +244,8 @@ func testInvalidKeys(t *testing.T, s objstore.Store) {
 }
 
 // testKeysThroughObjects: a store may refuse what a file system cannot hold, but says so and harms nothing.
-func testKeysThroughObjects(t *testing.T, s objstore.Store) {
+func (t *suite) testKeysThroughObjects() {
+	s := t.store
 	put(t, s, "x/y", []byte("first"))
 	for _, key := range []string{"x", "x/y/z", "x/y/z/deep"} {
 		if err := s.Put(t.Context(), key, objstore.NewBody([]byte("second"))); err != nil {
@@ -252,7 +259,7 @@ func testKeysThroughObjects(t *testing.T, s objstore.Store) {
 	requireContent(t, s, "x/y", []byte("first"))
 }
 
-func requireAbsent(t *testing.T, s objstore.Store, key string) {
+func requireAbsent(t *suite, s objstore.Store, key string) {
 	t.Helper()
 	_, err := s.Head(t.Context(), key)
 	require.ErrorIs(t, err, objstore.ErrNotFound)

@@ -2,20 +2,19 @@ package objstoretest
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"math"
 	"slices"
 	"sync"
-	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/storage/objstore"
 )
 
-func testRangeEdges(t *testing.T, s objstore.Store) {
+func (t *suite) testRangeEdges() {
+	s := t.store
 	const size = 10_000
 	data := random(1, size)
 	put(t, s, "ranges", data)
@@ -39,7 +38,8 @@ func testRangeEdges(t *testing.T, s objstore.Store) {
 	require.ErrorIs(t, s.GetRange(t.Context(), "nothing", 0, make([]byte, 1)), io.ErrUnexpectedEOF)
 }
 
-func testNotFound(t *testing.T, s objstore.Store) {
+func (t *suite) testNotFound() {
+	s := t.store
 	put(t, s, "here/a", []byte("x"))
 	for _, key := range []string{"gone", "here/b", "here", "here/a/b", "other/a"} {
 		requireAbsent(t, s, key)
@@ -52,7 +52,8 @@ func testNotFound(t *testing.T, s objstore.Store) {
 	require.Empty(t, objects)
 }
 
-func testHead(t *testing.T, s objstore.Store) {
+func (t *suite) testHead() {
+	s := t.store
 	data := random(1, 1<<20+17)
 	put(t, s, "head", data)
 	info, err := s.Head(t.Context(), "head")
@@ -61,7 +62,8 @@ func testHead(t *testing.T, s objstore.Store) {
 	require.Equal(t, objstore.Checksum(data), info.Checksum)
 }
 
-func testSettle(t *testing.T, s objstore.Store) {
+func (t *suite) testSettle() {
+	s := t.store
 	data := random(1, 3000)
 	other := bytes.Clone(data)
 	other[1500] ^= 1
@@ -89,14 +91,15 @@ func listKeys() []string {
 	return slices.DeleteFunc(keys, func(key string) bool { return key == "a-b" })
 }
 
-func putAll(t *testing.T, s objstore.Store, keys []string) {
+func putAll(t *suite, s objstore.Store, keys []string) {
 	t.Helper()
 	for _, key := range keys {
 		put(t, s, key, []byte(key))
 	}
 }
 
-func testListOrder(t *testing.T, s objstore.Store) {
+func (t *suite) testListOrder() {
+	s := t.store
 	want := listKeys()
 	shuffled := slices.Clone(want)
 	slices.Reverse(shuffled)
@@ -115,7 +118,8 @@ func testListOrder(t *testing.T, s objstore.Store) {
 	}
 }
 
-func testListPages(t *testing.T, s objstore.Store) {
+func (t *suite) testListPages() {
+	s := t.store
 	want := listKeys()
 	putAll(t, s, want)
 	for limit := 1; limit <= len(want)+1; limit++ {
@@ -134,7 +138,8 @@ func testListPages(t *testing.T, s objstore.Store) {
 	require.False(t, more, "a full last page is the last")
 }
 
-func testListPrefixAndAfter(t *testing.T, s objstore.Store) {
+func (t *suite) testListPrefixAndAfter() {
+	s := t.store
 	keys := listKeys()
 	putAll(t, s, keys)
 	prefixes := []string{"", "a", "a/", "a/b", "a/b/", "a/b/1", "a/b/10", "b/1/2", "b/1/2/", "zz", "/", "..", "a//", "\xff", "a\x00"}
@@ -159,18 +164,18 @@ func testListPrefixAndAfter(t *testing.T, s objstore.Store) {
 }
 
 // testListWhileChanging: objects that were there before and are there after are in every listing, once.
-func testListWhileChanging(t *testing.T, s objstore.Store) {
+func (t *suite) testListWhileChanging() {
+	s := t.store
 	var stay []string
 	for i := range 20 {
 		stay = append(stay, fmt.Sprintf("l/%d/stay", i))
 	}
 	putAll(t, s, stay)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
+	done := make(chan struct{})
 	var wg sync.WaitGroup
 	changed := make(chan error, 1)
 	wg.Go(func() {
-		for i := 0; ctx.Err() == nil; i++ {
+		for i := 0; !ended(done); i++ {
 			// A folder that comes and goes, and a file beside one that stays.
 			keys := []string{fmt.Sprintf("l/%d/go", i%20), fmt.Sprintf("l/x%d/go", i%3)}
 			for _, key := range keys {
@@ -194,7 +199,7 @@ func testListWhileChanging(t *testing.T, s objstore.Store) {
 		slices.Sort(stay)
 		require.Equal(t, stay, seen)
 	}
-	cancel()
+	close(done)
 	wg.Wait()
 	require.NoError(t, <-changed)
 }

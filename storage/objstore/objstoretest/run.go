@@ -3,7 +3,7 @@ package objstoretest
 import (
 	"bytes"
 	"context"
-	"fmt"
+	"errors"
 	"math/rand/v2"
 	"testing"
 
@@ -14,47 +14,54 @@ import (
 )
 
 // Open returns a new, empty store.
-type Open func(t *testing.T) objstore.Store
+type Open func() objstore.Store
+
+// suite is one test and its store.
+type suite struct {
+	*testing.T
+
+	store objstore.Store
+}
 
 // Run runs the suite.
 func Run(t *testing.T, open Open) {
 	t.Helper()
 	for _, test := range []struct {
 		name string
-		run  func(t *testing.T, s objstore.Store)
+		run  func(*suite)
 	}{
-		{"PutThenRead", testPutThenRead},
-		{"PutEmpty", testPutEmpty},
-		{"PutManySlices", testPutManySlices},
-		{"PutIfAbsent", testPutIfAbsent},
-		{"PutRace", testPutRace},
-		{"PutsOfManyKeysAtOnce", testPutsAtOnce},
-		{"PutIsAtomicForReaders", testPutAtomic},
-		{"PutRefusesWrongBodies", testPutWrongBodies},
-		{"PutRetainsNothing", testPutRetainsNothing},
-		{"InvalidKeys", testInvalidKeys},
-		{"KeysThroughObjects", testKeysThroughObjects},
-		{"RangeEdges", testRangeEdges},
-		{"NotFound", testNotFound},
-		{"HeadIsAuthoritative", testHead},
-		{"Settle", testSettle},
-		{"ListOrder", testListOrder},
-		{"ListPages", testListPages},
-		{"ListPrefixAndAfter", testListPrefixAndAfter},
-		{"ListWhileChanging", testListWhileChanging},
-		{"DeleteIsIdempotent", testDelete},
-		{"DeleteManyInOneCall", testDeleteMany},
-		{"DeleteThenPutAgain", testDeleteThenPut},
-		{"DeleteWhileReading", testDeleteWhileReading},
-		{"ContextEnded", testContextEnded},
-		{"ContextEndsDuringPut", testContextEndsDuringPut},
-		{"Closed", testClosed},
+		{"PutThenRead", (*suite).testPutThenRead},
+		{"PutEmpty", (*suite).testPutEmpty},
+		{"PutManySlices", (*suite).testPutManySlices},
+		{"PutIfAbsent", (*suite).testPutIfAbsent},
+		{"PutRace", (*suite).testPutRace},
+		{"PutsOfManyKeysAtOnce", (*suite).testPutsAtOnce},
+		{"PutIsAtomicForReaders", (*suite).testPutAtomic},
+		{"PutRefusesWrongBodies", (*suite).testPutWrongBodies},
+		{"PutRetainsNothing", (*suite).testPutRetainsNothing},
+		{"InvalidKeys", (*suite).testInvalidKeys},
+		{"KeysThroughObjects", (*suite).testKeysThroughObjects},
+		{"RangeEdges", (*suite).testRangeEdges},
+		{"NotFound", (*suite).testNotFound},
+		{"HeadIsAuthoritative", (*suite).testHead},
+		{"Settle", (*suite).testSettle},
+		{"ListOrder", (*suite).testListOrder},
+		{"ListPages", (*suite).testListPages},
+		{"ListPrefixAndAfter", (*suite).testListPrefixAndAfter},
+		{"ListWhileChanging", (*suite).testListWhileChanging},
+		{"DeleteIsIdempotent", (*suite).testDelete},
+		{"DeleteManyInOneCall", (*suite).testDeleteMany},
+		{"DeleteThenPutAgain", (*suite).testDeleteThenPut},
+		{"DeleteWhileReading", (*suite).testDeleteWhileReading},
+		{"ContextEnded", (*suite).testContextEnded},
+		{"ContextEndsDuringPut", (*suite).testContextEndsDuringPut},
+		{"Closed", (*suite).testClosed},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-			s := open(t)
+			s := open()
 			defer func() { require.NoError(t, s.Close()) }()
-			test.run(t, s)
+			test.run(&suite{T: t, store: s})
 		})
 	}
 }
@@ -79,12 +86,22 @@ func split(p []byte, seed uint64, most int) [][]byte {
 	return append(slices, nil)
 }
 
-func put(t *testing.T, s objstore.Store, key string, data []byte) {
+// ended tells whether done is closed.
+func ended(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}
+
+func put(t *suite, s objstore.Store, key string, data []byte) {
 	t.Helper()
 	require.NoError(t, s.Put(t.Context(), key, objstore.NewBody(data)))
 }
 
-func requireContent(t *testing.T, s objstore.Store, key string, want []byte) {
+func requireContent(t *suite, s objstore.Store, key string, want []byte) {
 	t.Helper()
 	got := make([]byte, len(want))
 	require.NoError(t, s.GetRange(t.Context(), key, 0, got))
@@ -113,7 +130,7 @@ func listAll(ctx context.Context, s objstore.Store, prefix string, limit int) ([
 			return keys, nil
 		}
 		if len(page) == 0 {
-			return nil, fmt.Errorf("an empty page says that there are more")
+			return nil, errors.New("an empty page says that there are more")
 		}
 		after = page[len(page)-1].Key
 	}

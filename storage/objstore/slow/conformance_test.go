@@ -1,9 +1,10 @@
 package slow_test
 
 import (
-	"go.uber.org/goleak"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/streamhouse/streamhouse/storage/objstore"
 	"github.com/streamhouse/streamhouse/storage/objstore/memory"
@@ -14,7 +15,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformance(t *testing.T) {
-	objstoretest.Run(t, func(*testing.T) objstore.Store {
+	objstoretest.Run(t, func() objstore.Store {
 		return slow.New(memory.New(), slow.Latency{Put: 50 * time.Microsecond, Get: 50 * time.Microsecond, Other: 50 * time.Microsecond})
 	})
 }
