@@ -1,0 +1,42 @@
+package config
+
+import (
+	"time"
+)
+
+// Flags are the settings of `streamhouse serve`, as kong reads them from flags, environment and file.
+type Flags struct {
+	Addr           string   `group:"network" env:"STREAMHOUSE_ADDR" default:"127.0.0.1:9092" placeholder:"HOST:PORT" help:"Where Kafka clients connect (default ${default}). Port 0 picks a free one."`
+	AdvertisedAddr string   `group:"network" env:"STREAMHOUSE_ADVERTISED_ADDR" placeholder:"HOST[:PORT]" help:"What clients are told to connect to, where that differs from --addr."`
+	Listener       []string `group:"network" env:"STREAMHOUSE_LISTENER" sep:"," placeholder:"NAME=BIND@ADVERTISED" help:"A listener with its own advertised address; repeat it for several. Replaces --addr and --advertised-addr."`
+	HTTPAddr       string   `group:"network" name:"http-addr" env:"STREAMHOUSE_HTTP_ADDR" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where /metrics, /health and /ready are served (default ${default}); off for none."`
+
+	DataDir string `group:"storage" env:"STREAMHOUSE_DATA_DIR" default:"./streamhouse-data" type:"path" placeholder:"FOLDER" help:"Where the embedded catalog and the local store are kept (default ./streamhouse-data)."`
+	Catalog string `group:"storage" env:"STREAMHOUSE_CATALOG" placeholder:"URL" help:"Where the facts are kept: sqlite:PATH or memory: (default sqlite:DATA-DIR/catalog.db)."`
+	Store   string `group:"storage" env:"STREAMHOUSE_STORE" placeholder:"URL" help:"Where the log is kept: file:PATH or memory: (default file:DATA-DIR/objects). ?latency=280ms slows each call of file: and memory: down, for measurements."`
+
+	FlushInterval time.Duration `group:"flush" env:"STREAMHOUSE_FLUSH_INTERVAL" default:"2ms" placeholder:"DURATION" help:"Shortest time between two log objects while somebody waits (default ${default})."`
+	FlushBytes    Size          `group:"flush" env:"STREAMHOUSE_FLUSH_BYTES" default:"8MiB" placeholder:"SIZE" help:"Size at which a log object is closed (default ${default})."`
+	MergeInterval time.Duration `group:"flush" env:"STREAMHOUSE_MERGE_INTERVAL" default:"1s" placeholder:"DURATION" help:"How often the tail is looked at for folding and merging (default ${default})."`
+	ObjectGrace   time.Duration `group:"flush" env:"STREAMHOUSE_OBJECT_GRACE" default:"30s" placeholder:"DURATION" help:"How long a replaced object is kept for readers still at it (default ${default})."`
+
+	AutoCreateTopics *bool `group:"topics" env:"STREAMHOUSE_AUTO_CREATE_TOPICS" negatable:"" help:"Create a topic when a client first asks for it (default on with an embedded catalog, else off)."`
+	NumPartitions    int32 `group:"topics" env:"STREAMHOUSE_NUM_PARTITIONS" default:"1" placeholder:"N" help:"Partitions of a topic created without a number (default ${default})."`
+
+	MaxConnections      int  `group:"limits" env:"STREAMHOUSE_MAX_CONNECTIONS" default:"10000" placeholder:"N" help:"Client connections at a time (default ${default})."`
+	MaxConnectionsPerIP int  `group:"limits" name:"max-connections-per-ip" env:"STREAMHOUSE_MAX_CONNECTIONS_PER_IP" default:"5000" placeholder:"N" help:"Client connections at a time from one address (default ${default})."`
+	MaxRequestBytes     Size `group:"limits" env:"STREAMHOUSE_MAX_REQUEST_BYTES" default:"100MiB" placeholder:"SIZE" help:"Largest request; a larger one closes its connection (default ${default})."`
+	MemoryLimit         Size `group:"limits" env:"STREAMHOUSE_MEMORY_LIMIT" default:"512MiB" placeholder:"SIZE" help:"Memory to stay within; caches and buffers take shares of it (default ${default})."`
+	CacheBytes          Size `group:"limits" env:"STREAMHOUSE_CACHE_BYTES" placeholder:"SIZE" help:"Memory for ranges read back from the store (default an eighth of --memory-limit)."`
+	TailCacheBytes      Size `group:"limits" env:"STREAMHOUSE_TAIL_CACHE_BYTES" placeholder:"SIZE" help:"Memory for what was just written, kept for tail readers (default an eighth of --memory-limit)."`
+	BufferBytes         Size `group:"limits" env:"STREAMHOUSE_BUFFER_BYTES" placeholder:"SIZE" help:"Memory for requests and batches not yet committed; producers wait above it (default a quarter of --memory-limit)."`
+
+	BrokerID        int32         `group:"identity" name:"broker-id" env:"STREAMHOUSE_BROKER_ID" default:"-1" placeholder:"N" help:"The broker's node id; -1 takes what the catalog gives (default ${default})."`
+	Rack            string        `group:"identity" env:"STREAMHOUSE_RACK" placeholder:"NAME" help:"The rack or zone, for clients that prefer a near broker."`
+	ShutdownTimeout time.Duration `group:"identity" env:"STREAMHOUSE_SHUTDOWN_TIMEOUT" default:"20s" placeholder:"DURATION" help:"How long a stop may take to finish what was accepted (default ${default})."`
+
+	LogLevel            string `group:"telemetry" env:"STREAMHOUSE_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"debug, info, warn or error (default ${default})."`
+	LogFormat           string `group:"telemetry" env:"STREAMHOUSE_LOG_FORMAT" default:"text" enum:"text,json" placeholder:"FORMAT" help:"text or json (default ${default})."`
+	Pprof               bool   `group:"telemetry" env:"STREAMHOUSE_PPROF" help:"Serve Go profiles under /debug/pprof of --http-addr."`
+	MaxPartitionMetrics int    `group:"telemetry" env:"STREAMHOUSE_MAX_PARTITION_METRICS" default:"10000" placeholder:"N" help:"Partitions with metric series of their own; above that they share one per topic (default ${default})."`
+}
