@@ -54,7 +54,7 @@
 //
 // BenchmarkPut on the whole Store there, checksum verified, medians of 4: 8 MiB 892 MB/s with one Put in flight and
 // 1,421 MB/s with four; 64 KiB 1,339 puts/s and 1 KiB 2,095 puts/s with four (best run for 64 KiB: 3,982;
-// runs differ that much because other work used the disk); 15 allocations and 1 KB per small Put, 27 and 7 KB at 8 MiB.
+// other work used the disk meanwhile and runs differ widely); 15 allocations and 1 KB per small Put, 27 and 7 KB at 8 MiB.
 //
 // # Failure handling
 //
