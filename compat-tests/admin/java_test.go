@@ -145,9 +145,11 @@ func TestJavaLogDirs(t *testing.T) {
 			} `json:"logDirs"`
 		} `json:"brokers"`
 	}
-	require.NoError(t, json.Unmarshal([]byte(out[strings.Index(out, "{"):]), &dirs), out)
+	_, fields, found := strings.Cut(out, "{") // the tool talks before it answers
+	require.True(t, found, out)
+	require.NoError(t, json.Unmarshal([]byte("{"+fields), &dirs), out)
 	require.Len(t, dirs.Brokers, 1)
-	var found bool
+	found = false
 	for _, dir := range dirs.Brokers[0].LogDirs {
 		require.Nil(t, dir.Error)
 		for _, p := range dir.Partitions {

@@ -23,7 +23,7 @@ func TestKadm(t *testing.T) {
 	topic := target.Name("kadm")
 	broker.DeleteWhenDone(t, topic)
 
-	made, err := admin.CreateTopic(ctx, 2, -1, map[string]*string{"retention.ms": kadm.StringPtr("-1")}, topic)
+	made, err := admin.CreateTopic(ctx, 2, -1, map[string]*string{"retention.ms": new("-1")}, topic)
 	require.NoError(t, err)
 	require.EqualValues(t, 2, made.NumPartitions)
 	_, err = admin.CreateTopic(ctx, 2, -1, nil, topic)
@@ -51,7 +51,7 @@ func TestKadm(t *testing.T) {
 	require.ErrorIs(t, more[topic].Err, kerr.InvalidPartitions)
 
 	altered, err := admin.AlterTopicConfigs(ctx, []kadm.AlterConfig{
-		{Op: kadm.SetConfig, Name: "max.message.bytes", Value: kadm.StringPtr("5000")},
+		{Op: kadm.SetConfig, Name: "max.message.bytes", Value: new("5000")},
 	}, topic)
 	require.NoError(t, err)
 	require.NoError(t, altered[0].Err)

@@ -61,16 +61,24 @@ type Reader interface {
 // Producers are all producers, in the order tables show them.
 func Producers() []Producer {
 	return []Producer{
-		Kcat{}, Franz{}, JavaConsole{}, JavaPerf{},
-		Python{Client: "confluent-kafka"}, Python{Client: "kafka-python"}, KafkaJS{},
+		Kcat{},
+		Franz{},
+		JavaConsole{},
+		JavaPerf{},
+		Python{Client: "confluent-kafka"},
+		Python{Client: "kafka-python"},
+		KafkaJS{},
 	}
 }
 
 // Readers are all readers.
 func Readers() []Reader {
 	return []Reader{
-		Kcat{}, Franz{}, JavaConsole{},
-		Python{Client: "confluent-kafka"}, Python{Client: "kafka-python"},
+		Kcat{},
+		Franz{},
+		JavaConsole{},
+		Python{Client: "confluent-kafka"},
+		Python{Client: "kafka-python"},
 	}
 }
 

@@ -117,7 +117,7 @@ func parseKcat(in io.Reader, s *record.Summer) error {
 		var n [4]int64 // offset, timestamp, key length, value length
 		for i := range n {
 			word, err := r.ReadString(' ')
-			if err == io.EOF && i == 0 && word == "" {
+			if errors.Is(err, io.EOF) && i == 0 && word == "" {
 				return nil
 			}
 			if err != nil {

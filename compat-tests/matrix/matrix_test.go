@@ -53,6 +53,7 @@ func TestMatrix(t *testing.T) {
 }
 
 func cell(t *testing.T, broker *target.Broker, r *row, producer client.Producer, readers []client.Reader, job client.Job) {
+	t.Helper()
 	begin := time.Now()
 	job.Partitions = 2
 	if most := producer.Partitions(); most > 0 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -31,7 +32,7 @@ type Broker struct {
 }
 
 // Get returns the broker at $COMPAT_BOOTSTRAP or else starts the binary.
-func Get(t testing.TB) *Broker {
+func Get(t *testing.T) *Broker {
 	t.Helper()
 	if external := os.Getenv("COMPAT_BOOTSTRAP"); external != "" {
 		return &Broker{Bootstrap: external}
@@ -41,7 +42,7 @@ func Get(t testing.TB) *Broker {
 
 // Start starts the binary on free ports and an empty data folder, with extra
 // flags if any, waits until it is ready and stops it when the test ends.
-func Start(t testing.TB, flags ...string) *Broker {
+func Start(t *testing.T, flags ...string) *Broker {
 	t.Helper()
 	binary := os.Getenv("COMPAT_BINARY")
 	if binary == "" {
@@ -72,7 +73,7 @@ func Start(t testing.TB, flags ...string) *Broker {
 
 // Restart starts the process again, after Kill, on the same ports and folder,
 // and waits until it is ready. It returns how long that took.
-func (b *Broker) Restart(t testing.TB) time.Duration {
+func (b *Broker) Restart(t *testing.T) time.Duration {
 	t.Helper()
 	begin := time.Now()
 	require.NoError(t, b.process.start(t.Context()))
@@ -80,7 +81,7 @@ func (b *Broker) Restart(t testing.TB) time.Duration {
 }
 
 // Kill kills the process with SIGKILL and waits until it is gone.
-func (b *Broker) Kill(t testing.TB) {
+func (b *Broker) Kill(t *testing.T) {
 	t.Helper()
 	cmd := b.process.cmd
 	b.process.cmd = nil
@@ -93,13 +94,13 @@ func (b *Broker) Kill(t testing.TB) {
 }
 
 // Stop stops the process with SIGTERM; it must exit with 0.
-func (b *Broker) Stop(t testing.TB) {
+func (b *Broker) Stop(t *testing.T) {
 	t.Helper()
 	require.NoError(t, b.process.terminate())
 }
 
 // Client returns a franz-go client of the broker, closed when the test ends.
-func (b *Broker) Client(t testing.TB, opts ...kgo.Opt) *kgo.Client {
+func (b *Broker) Client(t *testing.T, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(b.Bootstrap)}, opts...)...)
 	require.NoError(t, err)
@@ -116,14 +117,12 @@ func Name(prefix string) string {
 
 // Topic creates a topic whose records never expire (the generator's timestamps
 // are years old) and deletes it when the test ends.
-func (b *Broker) Topic(t testing.TB, prefix string, partitions int32, configs map[string]*string) string {
+func (b *Broker) Topic(t *testing.T, prefix string, partitions int32, configs map[string]*string) string {
 	t.Helper()
 	admin := kadm.NewClient(b.Client(t))
 	name := Name(prefix)
-	all := map[string]*string{"retention.ms": kadm.StringPtr("-1")}
-	for k, v := range configs {
-		all[k] = v
-	}
+	all := map[string]*string{"retention.ms": new("-1")}
+	maps.Copy(all, configs)
 	made, err := admin.CreateTopic(t.Context(), partitions, 1, all, name)
 	require.NoError(t, err)
 	require.NoError(t, made.Err)
@@ -132,7 +131,7 @@ func (b *Broker) Topic(t testing.TB, prefix string, partitions int32, configs ma
 }
 
 // DeleteWhenDone deletes a topic when the test ends, if it exists then.
-func (b *Broker) DeleteWhenDone(t testing.TB, topic string) {
+func (b *Broker) DeleteWhenDone(t *testing.T, topic string) {
 	t.Helper()
 	admin := kadm.NewClient(b.Client(t))
 	t.Cleanup(func() {
@@ -146,7 +145,7 @@ func (b *Broker) DeleteWhenDone(t testing.TB, topic string) {
 }
 
 // Ends returns the range of offsets of every partition of topic.
-func (b *Broker) Ends(t testing.TB, topic string) map[int32]client.Range {
+func (b *Broker) Ends(t *testing.T, topic string) map[int32]client.Range {
 	t.Helper()
 	admin := kadm.NewClient(b.Client(t))
 	starts, err := admin.ListStartOffsets(t.Context(), topic)
@@ -252,7 +251,8 @@ func (p *process) terminate() error {
 }
 
 // check looks for what no run of a broker may ever write.
-func (p *process) check(t testing.TB) {
+func (p *process) check(t *testing.T) {
+	t.Helper()
 	log, err := os.ReadFile(p.log)
 	if err != nil {
 		t.Errorf("read the broker's log: %v", err)
@@ -280,16 +280,19 @@ func (p *process) tail() string {
 	return string(log)
 }
 
-// freePorts returns n addresses of 127.0.0.1 nobody listens on. They are taken
-// together, so that they differ.
-func freePorts(t testing.TB, n int) []string {
+// freePorts returns n addresses of 127.0.0.1 nobody listens on. They are held
+// together until all are taken, so that they differ.
+func freePorts(t *testing.T, n int) []string {
 	t.Helper()
 	out := make([]string, n)
+	held := make([]net.Listener, n)
 	for i := range out {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
-		defer l.Close()
-		out[i] = l.Addr().String()
+		held[i], out[i] = l, l.Addr().String()
+	}
+	for _, l := range held {
+		require.NoError(t, l.Close())
 	}
 	return out
 }

@@ -77,7 +77,7 @@ func TestApiVersionsUnknown(t *testing.T) {
 			frame = binary.BigEndian.AppendUint32(frame, 77)
 			frame = append(frame, 0, 4)
 			frame = append(frame, "wire"...)
-			frame = append(frame, 0)                        // no header tags
+			frame = append(frame, 0)                         // no header tags
 			frame = append(frame, 0xfe, 0xdc, 0xba, 0, 1, 2) // a body of the future
 			require.NoError(t, c.send(frame))
 			answer, err := c.receive()

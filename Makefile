@@ -1,0 +1,96 @@
+# Everything a developer or CI runs. `make help` lists it. Tools are pinned here and installed into .tools/bin by
+# "go install"; the Kafka clients of compat-tests are pinned in compat-tests/clients.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+GOLANGCI_LINT_VERSION := v2.15.0
+GOTESTSUM_VERSION     := v1.13.0
+
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME  ?= 30s
+BENCHTIME ?= 1s
+BENCH     ?= .
+
+TOOLS     := $(CURDIR)/.tools/bin
+GOLANGCI  := $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION)
+GOTESTSUM := $(TOOLS)/gotestsum-$(GOTESTSUM_VERSION)
+
+# A broker of your own (host:port) to run the compatibility tests against instead of bin/streamhouse. Tests that kill
+# the broker's process are left out then.
+COMPAT_BOOTSTRAP ?=
+# Records per producing client and codec; `make compat-full` makes it a million per client.
+COMPAT_RECORDS   ?= 2000
+COMPAT_KILLS     ?= 50
+COMPAT_REPORT    := $(CURDIR)/compat-tests/.clients/report.txt
+COMPAT_TIMEOUT   ?= 15m
+COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix $(if $(COMPAT_BOOTSTRAP),,./crash)
+
+export COMPAT_BOOTSTRAP COMPAT_RECORDS COMPAT_KILLS COMPAT_REPORT
+
+.PHONY: help
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build the static binary bin/streamhouse.
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/streamhouse ./cmd/streamhouse
+
+.PHONY: test
+test: unit compat ## Run all tests, with the race detector, then the compatibility tests; installs what they lack.
+
+.PHONY: unit
+unit: $(GOTESTSUM) ## Run the module's own tests, with the race detector.
+	scripts/need cc gcc libc6-dev
+	CGO_ENABLED=1 $(GOTESTSUM) --format pkgname-and-test-fails -- -race -timeout 15m ./...
+
+.PHONY: clients
+clients: ## Install the Kafka clients of the compatibility tests into compat-tests/.clients.
+	scripts/clients
+
+.PHONY: compat
+compat: $(GOTESTSUM) clients $(if $(COMPAT_BOOTSTRAP),,build) ## Test with other people's clients, a few thousand records each.
+	rm -f $(COMPAT_REPORT)
+	cd compat-tests && $(GOTESTSUM) --format pkgname-and-test-fails -- \
+	  -count=1 -p 1 -parallel 2 -timeout $(COMPAT_TIMEOUT) $(COMPAT_PACKAGES) || \
+	  { cat $(COMPAT_REPORT) 2>/dev/null; exit 1; }
+	cat $(COMPAT_REPORT)
+
+.PHONY: compat-full
+compat-full: ## The same with a million records per producing client, each read by all others.
+	COMPAT_READERS=all $(MAKE) compat COMPAT_RECORDS=200000 COMPAT_TIMEOUT=2h
+
+.PHONY: lint
+lint: $(GOLANGCI) ## Check style, correctness and the direction of imports.
+	$(GOLANGCI) run ./...
+	cd compat-tests && $(GOLANGCI) run --config ../.golangci.yml ./...
+
+.PHONY: fmt
+fmt: $(GOLANGCI) ## Format all Go files as lint wants them.
+	$(GOLANGCI) fmt ./...
+	cd compat-tests && $(GOLANGCI) fmt --config ../.golangci.yml ./...
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME (30s).
+	scripts/fuzz $(FUZZTIME)
+
+.PHONY: bench
+bench: ## Run the benchmarks named BENCH (all) for BENCHTIME (1s) each.
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) ./...
+
+.PHONY: generate
+generate: ## Write what is generated: docs/protocol.md.
+	go generate ./...
+
+.PHONY: clean
+clean: ## Remove what was built; tools and clients stay.
+	rm -rf bin
+
+$(GOLANGCI):
+	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	mv $(TOOLS)/golangci-lint $@
+
+$(GOTESTSUM):
+	GOBIN=$(TOOLS) go install gotest.tools/gotestsum@$(GOTESTSUM_VERSION)
+	mv $(TOOLS)/gotestsum $@
