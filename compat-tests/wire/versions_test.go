@@ -50,7 +50,7 @@ var apis = []struct {
 // TestApiVersions asks in every version there is.
 func TestApiVersions(t *testing.T) {
 	broker := target.Get(t)
-	for version := int16(0); version <= 4; version++ {
+	for version := range int16(5) {
 		t.Run(fmt.Sprintf("v%d", version), func(t *testing.T) {
 			req := kmsg.NewPtrApiVersionsRequest()
 			req.Version = version
@@ -75,10 +75,10 @@ func TestApiVersionsUnknown(t *testing.T) {
 			frame := binary.BigEndian.AppendUint16(nil, 18)
 			frame = binary.BigEndian.AppendUint16(frame, uint16(version))
 			frame = binary.BigEndian.AppendUint32(frame, 77)
-			frame = append(frame, 0, 4)
-			frame = append(frame, "wire"...)
-			frame = append(frame, 0)                         // no header tags
-			frame = append(frame, 0xfe, 0xdc, 0xba, 0, 1, 2) // a body of the future
+			frame = append(frame, 0, 4, 'w', 'i', 'r', 'e',
+				0,                      // no header tags
+				0xfe, 0xdc, 0xba, 0, 1, // a body of the future
+			)
 			require.NoError(t, c.send(frame))
 			answer, err := c.receive()
 			require.NoError(t, err)
