@@ -106,7 +106,6 @@ type failure struct {
 	code   int16
 	msg    string
 	record int // index of the record at fault plus one; 0: none
-	epoch  int32
 }
 
 func (c *produceCall) refuse(b *Broker, topic string, part *kmsg.ProduceResponseTopicPartition, f *failure) {
@@ -307,7 +306,7 @@ func (b *Broker) settle(c *produceCall, w *produceWait) {
 	if err == nil {
 		w.part.BaseOffset, w.part.LogStartOffset, w.part.LogAppendTime = a.BaseOffset, a.LogStart, w.appendTime
 	} else if !routine(code) {
-		w.part.ErrorMessage = ptr(err.Error())
+		w.part.ErrorMessage = new(err.Error())
 		b.limited.warn("append failed", "topic", w.topic, "partition", w.part.Partition, "error", err)
 	}
 	c.moved = c.moved || code == codeNotLeaderOrFollower

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -302,6 +301,12 @@ func (f *fetchRun) offsets(p *sessionPart, tp catalog.TopicPartition) {
 }
 
 func (f *fetchRun) fail(p *sessionPart, code int16) {
+	if p.topic != nil && (code == codeNotLeaderOrFollower || code == codeUnknownTopicOrPartition) && f.b.topics.load().byID[p.topic.ID] == nil {
+		code = codeUnknownTopicOrPartition // deleted while we waited
+		if f.s.byID {
+			code = codeUnknownTopicID
+		}
+	}
 	p.code, f.failed = code, true
 }
 
@@ -311,9 +316,6 @@ func (f *fetchRun) readFailed(p *sessionPart, tp catalog.TopicPartition, err err
 	}
 	code := codeOf(err)
 	f.fail(p, code)
-	if errors.Is(err, storage.ErrUnknownPartition) && f.s.byID {
-		p.code = codeUnknownTopicID // deleted while we waited
-	}
 	if !routine(code) {
 		f.b.limited.warn("fetch failed", "topic", p.topic.Name, "partition", tp.Partition, "offset", p.offset, "error", err)
 	}

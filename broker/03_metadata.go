@@ -62,7 +62,7 @@ func (b *Broker) metadata(ctx context.Context, r *request) (kmsg.Response, error
 		out := kmsg.NewMetadataResponseTopic()
 		out.ErrorCode, out.Topic, out.TopicID = code, rt.Topic, rt.TopicID
 		if out.Topic == nil && r.version < 12 {
-			out.Topic = ptr("") // not nullable yet
+			out.Topic = new("") // not nullable yet
 		}
 		out.Partitions = []kmsg.MetadataResponseTopicPartition{}
 		resp.Topics = append(resp.Topics, out)

@@ -50,7 +50,7 @@ func (b *Broker) createTopics(ctx context.Context, r *request) (kmsg.Response, e
 			f = b.createOne(ctx, r.version, req.ValidateOnly, rt, &budget, &out)
 		}
 		if f != nil {
-			out.ErrorCode, out.ErrorMessage = f.code, ptr(orName(f))
+			out.ErrorCode, out.ErrorMessage = f.code, new(orName(f))
 			out.Configs = nil
 			if r.version >= 5 {
 				out.Configs = []kmsg.CreateTopicsResponseTopicConfig{}
@@ -189,7 +189,7 @@ func createdConfigs(configs map[string]string) []kmsg.CreateTopicsResponseTopicC
 	for i := range topicConfigs {
 		d := &topicConfigs[i]
 		c := kmsg.NewCreateTopicsResponseTopicConfig()
-		c.Name, c.Value, c.Source = d.name, ptr(configOf(configs, d.name)), int8(kmsg.ConfigSourceDefaultConfig)
+		c.Name, c.Value, c.Source = d.name, new(configOf(configs, d.name)), int8(kmsg.ConfigSourceDefaultConfig)
 		if _, ok := configs[d.name]; ok {
 			c.Source = int8(kmsg.ConfigSourceDynamicTopicConfig)
 		}

@@ -51,7 +51,7 @@ func (b *Broker) deleteTopics(ctx context.Context, r *request) (kmsg.Response, e
 			f = b.deleteOne(ctx, rt, &out)
 		}
 		if f != nil {
-			out.ErrorCode, out.ErrorMessage = f.code, ptr(orName(f))
+			out.ErrorCode, out.ErrorMessage = f.code, new(orName(f))
 		}
 		resp.Topics = append(resp.Topics, out)
 	}

@@ -46,7 +46,7 @@ func (b *Broker) describeConfigs(_ context.Context, r *request) (kmsg.Response, 
 			f = &failure{code: codeInvalidRequest, msg: fmt.Sprintf("Unsupported resource type: %s", rr.ResourceType)}
 		}
 		if f != nil {
-			out.ErrorCode, out.ErrorMessage = f.code, ptr(f.msg)
+			out.ErrorCode, out.ErrorMessage = f.code, new(f.msg)
 		}
 		resp.Resources = append(resp.Resources, out)
 	}
@@ -61,7 +61,7 @@ func describeTopicConfigs(t *topic, req *kmsg.DescribeConfigsRequest, names []st
 			continue
 		}
 		c := kmsg.NewDescribeConfigsResponseResourceConfig()
-		c.Name, c.Value, c.ConfigType = d.name, ptr(configOf(t.Configs, d.name)), d.kind
+		c.Name, c.Value, c.ConfigType = d.name, new(configOf(t.Configs, d.name)), d.kind
 		c.Source, c.IsDefault = kmsg.ConfigSourceDefaultConfig, true
 		set, ok := t.Configs[d.name]
 		if ok {

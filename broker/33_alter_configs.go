@@ -49,7 +49,7 @@ func (b *Broker) alterConfigs(ctx context.Context, r *request) (kmsg.Response, e
 			})
 		}
 		if f != nil {
-			out.ErrorCode, out.ErrorMessage = f.code, ptr(orName(f))
+			out.ErrorCode, out.ErrorMessage = f.code, new(orName(f))
 		}
 		resp.Resources = append(resp.Resources, out)
 	}

@@ -36,7 +36,7 @@ func (b *Broker) createPartitions(ctx context.Context, r *request) (kmsg.Respons
 			f = b.grow(ctx, rt, req.ValidateOnly)
 		}
 		if f != nil {
-			out.ErrorCode, out.ErrorMessage = f.code, ptr(orName(f))
+			out.ErrorCode, out.ErrorMessage = f.code, new(orName(f))
 		}
 		resp.Topics = append(resp.Topics, out)
 	}

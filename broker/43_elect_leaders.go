@@ -28,9 +28,9 @@ func (b *Broker) electLeaders(_ context.Context, r *request) (kmsg.Response, err
 			p := kmsg.NewElectLeadersResponseTopicPartition()
 			p.Partition = n
 			if t == nil || !t.has(n) {
-				p.ErrorCode, p.ErrorMessage = codeUnknownTopicOrPartition, ptr(msgUnknownTopic)
+				p.ErrorCode, p.ErrorMessage = codeUnknownTopicOrPartition, new(msgUnknownTopic)
 			} else {
-				p.ErrorCode, p.ErrorMessage = codeElectionNotNeeded, ptr("Leader election not needed for topic partition.")
+				p.ErrorCode, p.ErrorMessage = codeElectionNotNeeded, new("Leader election not needed for topic partition.")
 			}
 			out.Partitions = append(out.Partitions, p)
 		}

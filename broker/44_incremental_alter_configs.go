@@ -27,7 +27,7 @@ func (b *Broker) incrementalAlterConfigs(ctx context.Context, r *request) (kmsg.
 			})
 		}
 		if f != nil {
-			out.ErrorCode, out.ErrorMessage = f.code, ptr(orName(f))
+			out.ErrorCode, out.ErrorMessage = f.code, new(orName(f))
 		}
 		resp.Resources = append(resp.Resources, out)
 	}

@@ -28,7 +28,7 @@ func (b *Broker) alterPartitionAssignments(_ context.Context, r *request) (kmsg.
 			p := kmsg.NewAlterPartitionAssignmentsResponseTopicPartition()
 			p.Partition = rp.Partition
 			if f := b.reassign(t, rp); f != nil {
-				p.ErrorCode, p.ErrorMessage = f.code, ptr(f.msg)
+				p.ErrorCode, p.ErrorMessage = f.code, new(f.msg)
 			}
 			out.Partitions = append(out.Partitions, p)
 		}

@@ -18,9 +18,9 @@ func (b *Broker) describeCluster(_ context.Context, r *request) (kmsg.Response, 
 	resp.ClusterAuthorizedOperations = notAsked
 	resp.Brokers = []kmsg.DescribeClusterResponseBroker{}
 	if r.version >= 1 && req.EndpointType != 1 {
-		resp.ErrorCode, resp.ErrorMessage = codeUnsupportedEndpointType, ptr("Unsupported endpoint type.")
+		resp.ErrorCode, resp.ErrorMessage = codeUnsupportedEndpointType, new("Unsupported endpoint type.")
 		if req.EndpointType == 2 {
-			resp.ErrorCode, resp.ErrorMessage = codeMismatchedEndpointType, ptr("The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER")
+			resp.ErrorCode, resp.ErrorMessage = codeMismatchedEndpointType, new("The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER")
 		}
 		return resp, nil
 	}

@@ -23,13 +23,13 @@ func (b *Broker) describeProducers(ctx context.Context, r *request) (kmsg.Respon
 			p.Partition = n
 			p.ActiveProducers = []kmsg.DescribeProducersResponseTopicPartitionActiveProducer{}
 			if t == nil || !t.has(n) {
-				p.ErrorCode, p.ErrorMessage = codeUnknownTopicOrPartition, ptr(msgUnknownTopic)
+				p.ErrorCode, p.ErrorMessage = codeUnknownTopicOrPartition, new(msgUnknownTopic)
 				out.Partitions = append(out.Partitions, p)
 				continue
 			}
 			states, err := b.cfg.Log.Producers(ctx, t.partition(n))
 			if err != nil {
-				p.ErrorCode, p.ErrorMessage = codeOf(err), ptr(err.Error())
+				p.ErrorCode, p.ErrorMessage = codeOf(err), new(err.Error())
 			}
 			for _, s := range states {
 				ap := kmsg.NewDescribeProducersResponseTopicPartitionActiveProducer()

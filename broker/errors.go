@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/storage"
@@ -102,8 +101,3 @@ func routine(code int16) bool {
 		return false
 	}
 }
-
-func ptr[T any](v T) *T { return &v }
-
-// joinMessages builds one message of several, for an API with one message field.
-func joinMessages(msgs []string) string { return strings.Join(msgs, "; ") }

@@ -23,6 +23,7 @@ import (
 	"github.com/streamhouse/streamhouse/kafkaproto"
 	"github.com/streamhouse/streamhouse/kafkaproto/recordbatch"
 	"github.com/streamhouse/streamhouse/storage"
+	"github.com/streamhouse/streamhouse/storage/objstore"
 	storemem "github.com/streamhouse/streamhouse/storage/objstore/memory"
 	"github.com/streamhouse/streamhouse/storage/slab"
 )
@@ -66,27 +67,33 @@ func (l *logLines) String() string {
 }
 
 // await waits for a line with the text.
-func (l *logLines) await(t testing.TB, text string) {
-	t.Helper()
+func (l *logLines) await(tb testing.TB, text string) {
+	tb.Helper()
 	limit := time.After(10 * time.Second)
 	for !bytes.Contains([]byte(l.String()), []byte(text)) {
 		select {
 		case <-l.got:
 		case <-limit:
-			require.Contains(t, l.String(), text)
+			require.Contains(tb, l.String(), text)
 		}
 	}
 }
 
 // start runs a broker. change may alter its config; wrap, if any, its Log.
-func start(t testing.TB, change ...func(*Config)) *testBroker {
+func start(tb testing.TB, change ...func(*Config)) *testBroker {
+	tb.Helper()
+	return startOn(tb, storemem.New(), change...)
+}
+
+// startOn runs a broker on a store.
+func startOn(t testing.TB, store objstore.Store, change ...func(*Config)) *testBroker { //nolint:thelper // tb is the broker
 	t.Helper()
 	ctx := t.Context()
 	cat := catmem.New(nil)
 	pool := slab.NewPool(4 * mib)
 	lines := &logLines{got: make(chan struct{}, 1)}
 	sc := storage.Config{
-		Catalog: cat, Store: storemem.New(), Logger: slog.New(slog.DiscardHandler), Pool: pool,
+		Catalog: cat, Store: store, Logger: slog.New(slog.DiscardHandler), Pool: pool,
 		Registration: catalog.Registration{ID: testNode, TTL: time.Minute}, PredecessorsDead: true,
 		FlushInterval: time.Millisecond / 4,
 	}
@@ -116,6 +123,40 @@ func start(t testing.TB, change ...func(*Config)) *testBroker {
 		require.NoError(t, e.Close(ctx))
 	})
 	return &testBroker{Broker: b, t: t, e: e, cat: cat, addr: ln.Addr().String(), lines: lines, pool: pool}
+}
+
+// gatedStore holds uploads back while its gate is shut.
+type gatedStore struct {
+	objstore.Store
+	mu   sync.Mutex
+	gate chan struct{} // closed: open
+}
+
+func newGatedStore() *gatedStore {
+	g := &gatedStore{Store: storemem.New(), gate: make(chan struct{})}
+	close(g.gate)
+	return g
+}
+
+// shut holds uploads back until the function it returns is called.
+func (g *gatedStore) shut() (open func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	gate := make(chan struct{})
+	g.gate = gate
+	return sync.OnceFunc(func() { close(gate) })
+}
+
+func (g *gatedStore) Put(ctx context.Context, key string, body objstore.Body) error {
+	g.mu.Lock()
+	gate := g.gate
+	g.mu.Unlock()
+	select {
+	case <-gate:
+		return g.Store.Put(ctx, key, body)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // client is a franz-go client of the broker.
@@ -174,7 +215,7 @@ func (c *raw) send(req kmsg.Request, version int16) {
 	require.NoError(c.t, err)
 }
 
-// receive reads the answer to req, which must have the correlation id n.
+// receive reads the answer to req (as it was sent), which must have the correlation id n.
 func (c *raw) receive(req kmsg.Request, n int32) kmsg.Response {
 	c.t.Helper()
 	b, err := c.read()
@@ -217,8 +258,8 @@ func ask(c *raw, req kmsg.Request, version int16) kmsg.Response {
 }
 
 // batchOf builds a batch of records with these values; a nil value is a null.
-func batchOf(t testing.TB, spec recordbatch.Spec, values ...string) []byte {
-	t.Helper()
+func batchOf(tb testing.TB, spec recordbatch.Spec, values ...string) []byte {
+	tb.Helper()
 	if spec.FirstTimestamp == 0 {
 		spec.FirstTimestamp = time.Now().UnixMilli()
 	}
@@ -227,7 +268,7 @@ func batchOf(t testing.TB, spec recordbatch.Spec, values ...string) []byte {
 		recs[i] = recordbatch.Record{OffsetDelta: int32(i), Key: []byte("k"), Value: []byte(v)}
 	}
 	b, err := recordbatch.Build(spec, recs)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return b
 }
 

@@ -28,6 +28,11 @@ const (
 	effectNone     = "kept and shown; no effect on a log in an object store"
 )
 
+// badValue is what is wrong with a config, in the words of Kafka's tools, which print it.
+type badValue string
+
+func (b badValue) Error() string { return string(b) }
+
 // topicConfigs are all topic configs of Apache Kafka 4.3, by name.
 var topicConfigs = []configDef{
 	{"cleanup.policy", kmsg.ConfigTypeList, "delete", "log.cleanup.policy", "Whether old records are deleted by time and size (delete), by newer records of the same key (compact), or both.", listOf("compact", "delete"), effectEnforced + " for null keys; " + effectStored},
@@ -77,15 +82,15 @@ var topicConfigByName = func() map[string]*configDef {
 func checkConfig(name, value string) (string, error) {
 	d, ok := topicConfigByName[name]
 	if !ok {
-		return "", fmt.Errorf("Unknown topic config name: %s", name) //nolint:revive,staticcheck // Kafka's message, shown by its tools
+		return "", badValue(fmt.Sprintf("Unknown topic config name: %s", name))
 	}
 	v := strings.TrimSpace(value)
 	if err := checkType(d.kind, v); err != nil {
-		return "", fmt.Errorf("Invalid value %s for configuration %s: %w", value, name, err) //nolint:revive,staticcheck // Kafka's message
+		return "", badValue(fmt.Sprintf("Invalid value %s for configuration %s: %v", value, name, err))
 	}
 	if d.check != nil {
 		if err := d.check(v); err != nil {
-			return "", fmt.Errorf("Invalid value %s for configuration %s: %w", value, name, err) //nolint:revive,staticcheck // Kafka's message
+			return "", badValue(fmt.Sprintf("Invalid value %s for configuration %s: %v", value, name, err))
 		}
 	}
 	return v, nil
@@ -94,7 +99,7 @@ func checkConfig(name, value string) (string, error) {
 // checkConfigs validates what concerns several values together.
 func checkConfigs(configs map[string]string) error {
 	if configOf(configs, "remote.storage.enable") == "true" {
-		return fmt.Errorf("Tiered storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.") //nolint:revive,staticcheck // Kafka's message
+		return badValue("Tiered storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.")
 	}
 	if configInt(configs, "min.compaction.lag.ms") > configInt(configs, "max.compaction.lag.ms") {
 		return fmt.Errorf("conflict topic config setting min.compaction.lag.ms (%d) > max.compaction.lag.ms (%d)",
@@ -123,19 +128,19 @@ func checkType(kind kmsg.ConfigType, v string) error {
 	switch kind {
 	case kmsg.ConfigTypeBoolean:
 		if l := strings.ToLower(v); l != "true" && l != "false" {
-			return fmt.Errorf("Expected value to be either true or false") //nolint:revive,staticcheck // Kafka's message
+			return badValue("Expected value to be either true or false")
 		}
 	case kmsg.ConfigTypeInt:
 		if _, err := strconv.ParseInt(v, 10, 32); err != nil {
-			return fmt.Errorf("Not a number of type INT") //nolint:revive,staticcheck // Kafka's message
+			return badValue("Not a number of type INT")
 		}
 	case kmsg.ConfigTypeLong:
 		if _, err := strconv.ParseInt(v, 10, 64); err != nil {
-			return fmt.Errorf("Not a number of type LONG") //nolint:revive,staticcheck // Kafka's message
+			return badValue("Not a number of type LONG")
 		}
 	case kmsg.ConfigTypeDouble:
 		if _, err := strconv.ParseFloat(v, 64); err != nil {
-			return fmt.Errorf("Not a number of type DOUBLE") //nolint:revive,staticcheck // Kafka's message
+			return badValue("Not a number of type DOUBLE")
 		}
 	}
 	return nil
@@ -148,9 +153,9 @@ func between(low, high int64) func(string) error {
 		case err != nil:
 			return err
 		case n < low:
-			return fmt.Errorf("Value must be at least %d", low) //nolint:revive,staticcheck // Kafka's message
+			return badValue(fmt.Sprintf("Value must be at least %d", low))
 		case n > high:
-			return fmt.Errorf("Value must be no more than %d", high) //nolint:revive,staticcheck // Kafka's message
+			return badValue(fmt.Sprintf("Value must be no more than %d", high))
 		}
 		return nil
 	}
@@ -166,7 +171,7 @@ func gzipLevel(v string) error {
 func ratio(v string) error {
 	f, err := strconv.ParseFloat(v, 64)
 	if err != nil || math.IsNaN(f) || f < 0 || f > 1 {
-		return fmt.Errorf("Value must be between 0 and 1") //nolint:revive,staticcheck // Kafka's message
+		return badValue("Value must be between 0 and 1")
 	}
 	return nil
 }
@@ -176,7 +181,7 @@ func oneOf(values ...string) func(string) error {
 		if slices.Contains(values, v) {
 			return nil
 		}
-		return fmt.Errorf("String must be one of: %s", strings.Join(values, ", ")) //nolint:revive,staticcheck // Kafka's message
+		return badValue(fmt.Sprintf("String must be one of: %s", strings.Join(values, ", ")))
 	}
 }
 
@@ -202,7 +207,7 @@ func throttledReplicas(v string) error {
 		_, err1 := strconv.ParseInt(p, 10, 32)
 		_, err2 := strconv.ParseInt(r, 10, 32)
 		if !ok || err1 != nil || err2 != nil {
-			return fmt.Errorf("must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...")
+			return badValue("must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...")
 		}
 	}
 	return nil
