@@ -395,6 +395,7 @@ func (f *fetchRun) put(p *sessionPart) {
 		t = &a.Topics[len(a.Topics)-1]
 	}
 	rp := kmsg.NewFetchResponseTopicPartition()
+	rp.RecordBatches = []byte{} // none is empty, never null: librdkafka refuses a null
 	rp.Partition, rp.ErrorCode = p.key.tp.Partition, p.code
 	rp.HighWatermark, rp.LastStableOffset, rp.LogStartOffset = p.high, p.stable, p.start
 	if p.diverging.Epoch >= 0 {

@@ -276,6 +276,7 @@ func TestDivergingEpoch(t *testing.T) {
 	require.EqualValues(t, 4, p.DivergingEpoch.Epoch)
 	require.EqualValues(t, 3, p.DivergingEpoch.EndOffset)
 	require.Empty(t, p.RecordBatches)
+	require.NotNil(t, p.RecordBatches, "none is empty, never null")
 	req.Topics[0].Partitions[0].CurrentLeaderEpoch = 8
 	resp := ask(c, req, 16).(*kmsg.FetchResponse)
 	require.Equal(t, "FENCED_LEADER_EPOCH", names(resp.Topics[0].Partitions[0].ErrorCode))
