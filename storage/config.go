@@ -39,6 +39,8 @@ type Config struct {
 	// BlockCacheBytes bounds the cache of blocks read from the store (32 MiB).
 	BlockCacheBytes int64
 
+	// MergeInterval is how often the tail is looked at for merging and folding (1 s).
+	MergeInterval time.Duration
 	// FoldInterval is the oldest a tail row may get before it is folded (60 s).
 	FoldInterval time.Duration
 	// ObjectGrace is how long objects that the manifest no longer names are kept (30 s).
@@ -102,6 +104,7 @@ func (c *Config) setDefaults() error {
 	def(&c.MaxUncommittedBytes, 64<<20)
 	def(&c.TailCacheBytes, 48<<20)
 	def(&c.BlockCacheBytes, 32<<20)
+	def(&c.MergeInterval, time.Second)
 	def(&c.FoldInterval, time.Minute)
 	def(&c.ObjectGrace, 30*time.Second)
 	def(&c.ProducerExpiry, 24*time.Hour)

@@ -23,7 +23,7 @@ const (
 // keep is the engine's housekeeper: hot merges, folds, segment merges, clean-up, one at a time. Each step either is applied
 // as a whole by one guarded catalog statement or leaves only orphan objects.
 func (e *Engine) keep(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(e.cfg.MergeInterval)
 	defer tick.Stop()
 	slow := time.Now()
 	for {

@@ -27,7 +27,11 @@ func (e *Engine) Read(ctx context.Context, req ReadRequest, dst *Read) error {
 	}
 	offset := req.Offset
 	for retries := 0; ; {
+		had := len(dst.Records)
 		step, err := p.step(&req, offset, dst)
+		if n := len(dst.Records) - had; n > 0 && e.cfg.Hooks.TailRead != nil {
+			e.cfg.Hooks.TailRead(n)
+		}
 		if err != nil || step.done {
 			return err
 		}
