@@ -1,0 +1,307 @@
+// Package node puts a broker together from its parts and runs it: it chooses the implementations that the settings
+// name, connects the hooks of each part to metrics, and starts and stops everything in order. No decision about Kafka
+// or storage is made here.
+//
+// Start: lock the data folder, open catalog and store, open the engine (which registers a broker epoch and loads the
+// tail), bind the listeners, read the topics, serve. Stop, in reverse: stop accepting, finish answers, commit what was
+// appended, resign the broker epoch, close.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/streamhouse/streamhouse/broker"
+	"github.com/streamhouse/streamhouse/catalog"
+	catmem "github.com/streamhouse/streamhouse/catalog/memory"
+	
+	"github.com/streamhouse/streamhouse/catalog/sqlite"
+	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/config"
+	"github.com/streamhouse/streamhouse/metrics"
+	"github.com/streamhouse/streamhouse/storage"
+	"github.com/streamhouse/streamhouse/storage/objstore"
+	"github.com/streamhouse/streamhouse/storage/objstore/fs"
+	storemem "github.com/streamhouse/streamhouse/storage/objstore/memory"
+	"github.com/streamhouse/streamhouse/storage/objstore/metered"
+	"github.com/streamhouse/streamhouse/storage/objstore/slow"
+	"github.com/streamhouse/streamhouse/storage/slab"
+)
+
+// embeddedBrokerID is the node id of a broker whose operator named none: there is one.
+const embeddedBrokerID = 1
+
+// Node is a running broker.
+type Node struct {
+	cfg     config.Config
+	log     *slog.Logger
+	metrics *metrics.Metrics
+	watch   *observer
+
+	catalog   catalog.Catalog
+	store     objstore.Store
+	engine    *storage.Engine
+	broker    *broker.Broker
+	http      *metrics.Server
+	listeners []net.Listener
+	resolved  []config.Listener
+	closers   []io.Closer // in the order opened
+}
+
+// Start opens everything. On error nothing is left open.
+func Start(ctx context.Context, cfg config.Config, version string, log *slog.Logger) (_ *Node, err error) {
+	debug.SetMemoryLimit(cfg.MemoryLimit)
+	n := &Node{cfg: cfg, log: log}
+	defer func() {
+		if err != nil {
+			n.closeAll()
+		}
+	}()
+	n.metrics = metrics.New(metrics.Options{MaxPartitions: cfg.MaxPartitionMetrics, Version: version, Logger: log})
+	n.watch = newObserver(n.metrics)
+	pool := slab.NewPool(cfg.BufferBytes / 4)
+	embedded, err := n.openData(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.listen(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.openEngine(ctx, pool, embedded); err != nil {
+		return nil, err
+	}
+	if err := n.openBroker(ctx, pool); err != nil {
+		return nil, err
+	}
+	if cfg.HTTPAddr != "" {
+		n.http, err = metrics.NewServer(ctx, metrics.ServerOptions{
+			Addr: cfg.HTTPAddr, Metrics: n.metrics, Ready: n.ready, Pprof: cfg.Pprof, Logger: log,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("--http-addr: %w", err)
+		}
+	}
+	return n, nil
+}
+
+// openData opens catalog and store. It reports whether no other process can use this catalog.
+func (n *Node) openData(ctx context.Context) (embedded bool, err error) {
+	folders := map[string]bool{}
+	if n.cfg.Catalog.Kind == config.KindSQLite {
+		folders[filepath.Dir(n.cfg.Catalog.Path)] = true
+	}
+	if n.cfg.Store.Kind == config.KindFile {
+		folders[n.cfg.Store.Path] = true
+	}
+	for dir := range folders {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return false, fmt.Errorf("make the data folder: %w", err)
+		}
+		lock, err := fs.Lock(dir)
+		if err != nil {
+			return false, err
+		}
+		n.closers = append(n.closers, lock)
+	}
+	var cat catalog.Catalog
+	switch n.cfg.Catalog.Kind {
+	case config.KindSQLite:
+		cat, err = sqlite.Open(ctx, n.cfg.Catalog.Path, sqlite.Options{Logger: n.log})
+	case config.KindMemory:
+		cat = catmem.New(nil)
+	default:
+		err = fmt.Errorf("catalog kind %q is not known", n.cfg.Catalog.Kind)
+	}
+	if err != nil {
+		return false, fmt.Errorf("open the catalog: %w", err)
+	}
+	n.closers = append(n.closers, cat)
+	n.catalog = cat
+	var store objstore.Store
+	switch n.cfg.Store.Kind {
+	case config.KindFile:
+		store, err = fs.Open(n.cfg.Store.Path, fs.Options{})
+	case config.KindMemory:
+		store = storemem.New()
+	default:
+		err = fmt.Errorf("store kind %q is not known", n.cfg.Store.Kind)
+	}
+	if err != nil {
+		return false, fmt.Errorf("open the object store: %w", err)
+	}
+	n.closers = append(n.closers, store)
+	if l := n.cfg.Store.Latency; l > 0 {
+		store = slow.New(store, slow.Latency{Put: l, Get: l, Other: l})
+	}
+	n.store = metered.New(store, n.watch.storeHooks())
+	return true, nil
+}
+
+func (n *Node) openEngine(ctx context.Context, pool *slab.Pool, embedded bool) (err error) {
+	id := n.cfg.BrokerID
+	if id < 0 {
+		id = embeddedBrokerID
+	}
+	n.cfg.BrokerID = id
+	reg := catalog.Registration{ID: catalog.BrokerID(id), Rack: n.cfg.Rack, TTL: 10 * time.Second}
+	for _, l := range n.resolved {
+		reg.Listeners = append(reg.Listeners, catalog.Listener{Name: l.Name, Host: l.Advertised.Host, Port: int32(l.Advertised.Port)})
+	}
+	n.engine, err = storage.Open(ctx, storage.Config{
+		Catalog: n.catalog, Store: n.store, Pool: pool, Logger: n.log, Hooks: n.watch.engineHooks(),
+		Registration: reg, PredecessorsDead: embedded, Process: uuid.New(),
+		FlushInterval: n.cfg.FlushInterval, FlushBytes: int(n.cfg.FlushBytes),
+		MaxUncommittedBytes: n.cfg.BufferBytes / 2, TailCacheBytes: n.cfg.TailCacheBytes, BlockCacheBytes: n.cfg.CacheBytes,
+		MergeInterval: n.cfg.MergeInterval, ObjectGrace: n.cfg.ObjectGrace,
+	})
+	if err != nil {
+		return fmt.Errorf("start the storage engine: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) openBroker(ctx context.Context, pool *slab.Pool) error {
+	clusterID, err := n.catalog.ClusterID(ctx)
+	if err != nil {
+		return fmt.Errorf("read the cluster id: %w", err)
+	}
+	endpoints := make(map[string]broker.Endpoint, len(n.resolved))
+	for _, l := range n.resolved {
+		endpoints[l.Name] = broker.Endpoint{Host: l.Advertised.Host, Port: int32(l.Advertised.Port)}
+	}
+	n.broker, err = broker.New(broker.Config{
+		Log: n.engine, Catalog: n.catalog, Pool: pool, Logger: n.log, Observer: n.watch.brokerObserver(),
+		NodeID: n.cfg.BrokerID, Rack: n.cfg.Rack, ClusterID: clusterID, Listeners: endpoints,
+		AutoCreateTopics: n.cfg.AutoCreateTopics, NumPartitions: n.cfg.NumPartitions,
+		Limits: broker.Limits{
+			MaxConnections: n.cfg.MaxConnections, MaxConnectionsPerIP: n.cfg.MaxConnectionsPerIP,
+			MaxRequestBytes: int(n.cfg.MaxRequestBytes), RequestMemoryBytes: n.cfg.BufferBytes, AnswerMemoryBytes: n.cfg.BufferBytes,
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("make the broker: %w", err)
+	}
+	n.watch.names = n.broker.TopicName
+	if err := n.broker.RefreshTopics(ctx); err != nil {
+		return err
+	}
+	return nil
+}
+
+// listen binds all addresses, so that one in use is an error before anything is registered.
+func (n *Node) listen(ctx context.Context) error {
+	for _, l := range n.cfg.Listeners {
+		var lc net.ListenConfig
+		ln, err := lc.Listen(ctx, "tcp", l.Bind.String())
+		if err != nil {
+			return fmt.Errorf("listener %s: bind %s: %w", l.Name, l.Bind, err)
+		}
+		n.listeners = append(n.listeners, ln)
+		if tcp, ok := ln.Addr().(*net.TCPAddr); ok {
+			l = l.WithBoundPort(uint16(tcp.Port))
+		}
+		n.resolved = append(n.resolved, l)
+	}
+	return nil
+}
+
+// Listeners are the addresses in force, ports filled in.
+func (n *Node) Listeners() []config.Listener { return n.resolved }
+
+// HTTPAddr is where /metrics is served; nil when it is not.
+func (n *Node) HTTPAddr() net.Addr {
+	if n.http == nil {
+		return nil
+	}
+	return n.http.Addr()
+}
+
+func (n *Node) ready(ctx context.Context) error {
+	if err := n.engine.Ready(); err != nil {
+		return err
+	}
+	if err := n.catalog.Ping(ctx); err != nil {
+		return fmt.Errorf("the catalog does not answer: %w", err)
+	}
+	return nil
+}
+
+// Run serves until ctx ends or a listener fails, then stops everything within the shutdown timeout.
+func (n *Node) Run(ctx context.Context) error {
+	serveCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	if n.http != nil {
+		n.http.Start()
+	}
+	failed := make(chan error, len(n.listeners)+1)
+	for i, ln := range n.listeners {
+		name := n.resolved[i].Name
+		go func() { failed <- n.broker.Serve(serveCtx, ln, name) }()
+	}
+	go func() { failed <- n.refresh(serveCtx) }()
+	running := len(n.listeners) + 1
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		running--
+	}
+	n.log.Info("stopping")
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.cfg.ShutdownTimeout)
+	defer cancel()
+	errs := []error{err, n.broker.Shutdown(limit)}
+	stop()
+	for range running {
+		<-failed
+	}
+	errs = append(errs, n.engine.Close(limit))
+	n.engine = nil
+	if n.http != nil {
+		errs = append(errs, n.http.Shutdown(limit))
+	}
+	n.closeAll()
+	return errors.Join(errs...)
+}
+
+// refresh looks for topics changed by others once a second; the broker's own changes it knows at once.
+func (n *Node) refresh(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := n.broker.RefreshTopics(ctx); err != nil && ctx.Err() == nil {
+				n.log.Warn("cannot refresh topics", "error", err)
+			}
+		}
+	}
+}
+
+// closeAll closes what is open, last first. The engine, if it is still there, ends as in a crash: used when the start
+// failed.
+func (n *Node) closeAll() {
+	for _, l := range n.listeners {
+		_ = l.Close() // closed by Serve already, if that ran
+	}
+	if n.engine != nil {
+		n.engine.Kill()
+		n.engine = nil
+	}
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		if err := n.closers[i].Close(); err != nil {
+			n.log.Warn("cannot close", "error", err)
+		}
+	}
+	n.closers = nil
+}
