@@ -130,8 +130,8 @@ func (b *Broker) appendBatch(c *produceCall, r *request, t *topic, batch []byte,
 	if _, err := b.cfg.Log.Leader(tp); err != nil {
 		return b.logFailure(err, t, tp)
 	}
-	if len(batch) == 0 {
-		return &failure{code: codeInvalidRecord, msg: "Produce requests must have exactly one record batch per partition"}
+	if len(batch) < recordbatch.HeaderSize {
+		return &failure{code: codeInvalidRecord, msg: "a partition takes exactly one record batch a request; there is none"}
 	}
 	limits := t.settings.limits
 	now := r.received.UnixMilli()
@@ -144,7 +144,7 @@ func (b *Broker) appendBatch(c *produceCall, r *request, t *topic, batch []byte,
 		return &failure{code: codeUnsupportedCompression, msg: fmt.Sprintf("Produce requests with version %d are not allowed to use ZStandard compression", r.version)}
 	}
 	if h.IsTransactional() {
-		return &failure{code: codeInvalidRecord, msg: "a transactional batch came without a transactional id"}
+		return &failure{code: codeTransactionalIDAuth, msg: "a transactional batch came without a transactional id"}
 	}
 	buf := r.frame.buf
 	if s := &t.settings; s.recompress && s.codec != h.Compression() {

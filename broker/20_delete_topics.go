@@ -35,6 +35,9 @@ func (b *Broker) deleteTopics(ctx context.Context, r *request) (kmsg.Response, e
 	}
 	for i := range req.Topics {
 		rt := &req.Topics[i]
+		if rt.Topic != nil && named[*rt.Topic] < 0 || rt.Topic == nil && numbered[rt.TopicID] < 0 {
+			continue // a duplicate that was answered
+		}
 		out := kmsg.NewDeleteTopicsResponseTopic()
 		out.Topic, out.TopicID = rt.Topic, rt.TopicID
 		var f *failure
@@ -52,6 +55,11 @@ func (b *Broker) deleteTopics(ctx context.Context, r *request) (kmsg.Response, e
 		}
 		if f != nil {
 			out.ErrorCode, out.ErrorMessage = f.code, new(orName(f))
+		}
+		if rt.Topic != nil {
+			named[*rt.Topic] = -1
+		} else {
+			numbered[rt.TopicID] = -1
 		}
 		resp.Topics = append(resp.Topics, out)
 	}

@@ -11,7 +11,7 @@ import (
 func (b *Broker) describeACLs(_ context.Context, r *request) (kmsg.Response, error) {
 	resp := kmsg.NewPtrDescribeACLsResponse()
 	resp.Version = r.version
-	resp.ErrorCode, resp.ErrorMessage = codeSecurityDisabled, new("No Authorizer is configured.")
+	resp.ErrorCode, resp.ErrorMessage = codeSecurityDisabled, new("No Authorizer is configured on the broker")
 	resp.Resources = []kmsg.DescribeACLsResponseResource{}
 	return resp, nil
 }

@@ -12,7 +12,8 @@ import (
 )
 
 // DescribeConfigs (key 32), versions 1–4: topics, and of the broker what exists. All broker configs are read-only:
-// they are flags of the process. Other kinds of resources are INVALID_REQUEST.
+// they are flags of the process. Loggers, client metrics and groups have no configs;
+// other kinds of resources are INVALID_REQUEST.
 
 func (b *Broker) describeConfigs(_ context.Context, r *request) (kmsg.Response, error) {
 	req := r.body.(*kmsg.DescribeConfigsRequest)
@@ -42,6 +43,7 @@ func (b *Broker) describeConfigs(_ context.Context, r *request) (kmsg.Response, 
 			default:
 				f = &failure{code: codeInvalidRequest, msg: fmt.Sprintf("Unexpected broker id, expected %d or empty string, but received %s", b.cfg.NodeID, rr.ResourceName)}
 			}
+		case kmsg.ConfigResourceTypeBrokerLogger, kmsg.ConfigResourceTypeClientMetrics, kmsg.ConfigResourceTypeGroupConfig: // none are kept
 		default:
 			f = &failure{code: codeInvalidRequest, msg: fmt.Sprintf("Unsupported resource type: %s", rr.ResourceType)}
 		}
@@ -57,7 +59,7 @@ func describeTopicConfigs(t *topic, req *kmsg.DescribeConfigsRequest, names []st
 	out := make([]kmsg.DescribeConfigsResponseResourceConfig, 0, len(topicConfigs))
 	for i := range topicConfigs {
 		d := &topicConfigs[i]
-		if names != nil && !slices.Contains(names, d.name) {
+		if len(names) > 0 && !slices.Contains(names, d.name) {
 			continue
 		}
 		c := kmsg.NewDescribeConfigsResponseResourceConfig()
@@ -139,7 +141,7 @@ func (b *Broker) brokerConfigs() []brokerConfig {
 func (b *Broker) describeBrokerConfigs(req *kmsg.DescribeConfigsRequest, names []string) []kmsg.DescribeConfigsResponseResourceConfig {
 	var out []kmsg.DescribeConfigsResponseResourceConfig
 	for _, bc := range b.brokerConfigs() {
-		if names != nil && !slices.Contains(names, bc.name) {
+		if len(names) > 0 && !slices.Contains(names, bc.name) {
 			continue
 		}
 		c := kmsg.NewDescribeConfigsResponseResourceConfig()

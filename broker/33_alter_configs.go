@@ -38,10 +38,10 @@ func (b *Broker) alterConfigs(ctx context.Context, r *request) (kmsg.Response, e
 				for j := range rr.Configs {
 					c := &rr.Configs[j]
 					if c.Value == nil {
-						return nil, &failure{code: codeInvalidConfig, msg: "Null value not supported for topic configs: " + c.Name}
+						return nil, &failure{code: codeInvalidRequest, msg: "Null value not supported for : " + c.Name}
 					}
 					if _, ok := next[c.Name]; ok {
-						return nil, &failure{code: codeInvalidRequest, msg: "Error due to duplicate config keys: " + c.Name}
+						return nil, &failure{code: codeInvalidRequest, msg: "Error due to duplicate config keys"}
 					}
 					next[c.Name] = *c.Value
 				}
@@ -132,7 +132,7 @@ func applyIncremental(configs map[string]string, ops []kmsg.IncrementalAlterConf
 	for i := range ops {
 		op := &ops[i]
 		if seen[op.Name] {
-			return nil, &failure{code: codeInvalidRequest, msg: "Error due to duplicate config keys: " + op.Name}
+			return nil, &failure{code: codeInvalidRequest, msg: "Error due to duplicate config keys"}
 		}
 		seen[op.Name] = true
 		if op.Op == kmsg.IncrementalAlterConfigOpDelete {

@@ -198,7 +198,7 @@ func (tb *testBroker) dial() *raw {
 	nc, err := (&net.Dialer{}).DialContext(tb.t.Context(), "tcp", tb.addr)
 	require.NoError(tb.t, err)
 	tb.t.Cleanup(func() { _ = nc.Close() })
-	require.NoError(tb.t, nc.SetDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(tb.t, nc.SetDeadline(time.Now().Add(60*time.Second)))
 	return &raw{t: tb.t, nc: nc}
 }
 

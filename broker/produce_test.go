@@ -49,7 +49,7 @@ func TestBadBatches(t *testing.T) {
 		"future attribute": {change(func(b []byte) { b[21] |= 0x40; resum(b) }), "INVALID_RECORD", "t"},
 		"unknown codec":    {change(func(b []byte) { b[22] |= 7; resum(b) }), "UNSUPPORTED_COMPRESSION_TYPE", "t"},
 		"control":          {change(func(b []byte) { b[22] |= 0x20; resum(b) }), "INVALID_RECORD", "t"},
-		"transactional":    {batchOf(t, recordbatch.Spec{Transactional: true, Producer: &recordbatch.Producer{ID: 1}}, "x"), "INVALID_RECORD", "t"},
+		"transactional":    {batchOf(t, recordbatch.Spec{Transactional: true, Producer: &recordbatch.Producer{ID: 1}}, "x"), "TRANSACTIONAL_ID_AUTHORIZATION_FAILED", "t"},
 		"garbled records":  {change(func(b []byte) { b[61] = 0xff; b[62] = 0xff; b[63] = 0x7f; resum(b) }), "INVALID_RECORD", "t"},
 		"too large":        {batchOf(t, batchSpec(), string(make([]byte, 3000))), "MESSAGE_TOO_LARGE", "t"},
 		"too old":          {batchOf(t, recordbatch.Spec{FirstTimestamp: 1000}, "x"), "INVALID_TIMESTAMP", "t"},
@@ -58,7 +58,7 @@ func TestBadBatches(t *testing.T) {
 		"two batches":      {append(batchOf(t, batchSpec(), "a"), batchOf(t, batchSpec(), "b")...), "INVALID_RECORD", "t"},
 		"null key":         {noKey, "INVALID_RECORD", "compacted"},
 		"unknown topic":    {batchOf(t, batchSpec(), "a"), "UNKNOWN_TOPIC_OR_PARTITION", "nope"},
-		"short":            {[]byte{1, 2, 3}, "CORRUPT_MESSAGE", "t"},
+		"short":            {[]byte{1, 2, 3}, "INVALID_RECORD", "t"},
 	} {
 		part := produceOne(c, x.topic, x.batch)
 		require.Equal(t, x.want, names(part.ErrorCode), name)
@@ -113,7 +113,7 @@ func TestProduceRequestErrors(t *testing.T) {
 	bad.Partition, bad.Records = 1, []byte("nonsense")
 	req.Topics[0].Partitions = append([]kmsg.ProduceRequestTopicPartition{bad}, req.Topics[0].Partitions...)
 	parts := ask(c, req, 13).(*kmsg.ProduceResponse).Topics[0].Partitions
-	require.Equal(t, "CORRUPT_MESSAGE", names(parts[0].ErrorCode))
+	require.Equal(t, "INVALID_RECORD", names(parts[0].ErrorCode))
 	require.Zero(t, parts[1].ErrorCode)
 	require.Zero(t, parts[1].BaseOffset)
 	require.EqualValues(t, -1, parts[1].LogAppendTime)

@@ -61,7 +61,7 @@ var topicConfigs = []configDef{
 	{"remote.log.copy.disable", kmsg.ConfigTypeBoolean, "false", "", "Whether tiered data becomes read-only.", nil, effectNone},
 	{"remote.log.delete.on.disable", kmsg.ConfigTypeBoolean, "false", "", "Whether tiered data is deleted once tiering is disabled.", nil, effectNone},
 	{"remote.storage.enable", kmsg.ConfigTypeBoolean, "false", "", "Whether tiered storage is enabled for the topic.", nil, effectNone},
-	{"retention.bytes", kmsg.ConfigTypeLong, "-1", "log.retention.bytes", "The largest size of a partition before old records are deleted, in bytes; -1 for no limit.", between(-1, math.MaxInt64), effectStored},
+	{"retention.bytes", kmsg.ConfigTypeLong, "-1", "log.retention.bytes", "The largest size of a partition before old records are deleted, in bytes; -1 for no limit.", nil, effectStored},
 	{"retention.ms", kmsg.ConfigTypeLong, "604800000", "log.retention.ms", "How long records are kept, in milliseconds; -1 for ever.", between(-1, math.MaxInt64), effectStored},
 	{"segment.bytes", kmsg.ConfigTypeInt, "1073741824", "log.segment.bytes", "The size of a log segment file, in bytes.", between(1<<20, math.MaxInt32), effectNone},
 	{"segment.index.bytes", kmsg.ConfigTypeInt, "10485760", "log.index.size.max.bytes", "The size of a segment's index, in bytes.", between(4, math.MaxInt32), effectNone},
@@ -99,7 +99,7 @@ func checkConfig(name, value string) (string, error) {
 // checkConfigs validates what concerns several values together.
 func checkConfigs(configs map[string]string) error {
 	if configOf(configs, "remote.storage.enable") == "true" {
-		return badValue("Tiered storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.")
+		return badValue("Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.")
 	}
 	if configInt(configs, "min.compaction.lag.ms") > configInt(configs, "max.compaction.lag.ms") {
 		return fmt.Errorf("conflict topic config setting min.compaction.lag.ms (%d) > max.compaction.lag.ms (%d)",
