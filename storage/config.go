@@ -80,8 +80,9 @@ type Hooks struct {
 }
 
 const (
-	// maxIndexBytes seals a log object by the size of its index.
-	maxIndexBytes = 256 << 10
+	// maxIndexBytes seals a log object by the estimated size of its index: room for a batch of each of more than 18,000
+	// partitions, so that objects and catalog rows per second do not depend on how many partitions are active.
+	maxIndexBytes = 512 << 10
 	// copyBelow: batches smaller than this are copied into the object's own memory, so that a frame of tiny batches
 	// is not kept alive by one of them.
 	copyBelow = 2 << 10

@@ -43,20 +43,23 @@ func (t *term) mergeHot(ctx context.Context, objs []*tailObject, folding bool) (
 	return true, nil
 }
 
+// maxMergedIndex bounds the index of a hot-merged segment, as the sum of its inputs' indexes.
+const maxMergedIndex = 1 << 20
+
 // pickRun chooses consecutive small objects: all there are up to the bounds, or nothing when it is too early. Merged
 // objects are not merged again in the tail, so each byte is rewritten once here.
 func pickRun(objs []*tailObject, folding bool) []*tailObject {
 	for i := 0; i < len(objs); i++ {
 		var bytes, index int64
 		j := i
-		for ; j < len(objs) && j-i < hotMergeObjects && bytes < hotMergeBytes && index < maxIndexBytes*4; j++ {
+		for ; j < len(objs) && j-i < hotMergeObjects && bytes < hotMergeBytes && index < maxMergedIndex; j++ {
 			if objs[j].merged() || objs[j].row.Size >= smallObject {
 				break
 			}
 			bytes += objs[j].row.Size
 			index += int64(len(objs[j].row.Index))
 		}
-		whole := j-i >= hotMergeObjects || bytes >= hotMergeBytes || index >= maxIndexBytes*4
+		whole := j-i >= hotMergeObjects || bytes >= hotMergeBytes || index >= maxMergedIndex
 		if whole || folding && j-i >= 2 {
 			return objs[i:j]
 		}

@@ -1,0 +1,131 @@
+package storage
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/storage/objstore"
+	"github.com/streamhouse/streamhouse/storage/slab"
+)
+
+var update = flag.Bool("update", false, "write golden files anew")
+
+// costs counts what an operation asks of store and catalog.
+type costs struct {
+	puts, gets, deletes                   atomic.Int64
+	commits, commitRows, folds, foldRows  atomic.Int64
+	partitionRows, mergeTails, edits, ids atomic.Int64
+}
+
+func (c *costs) String() string {
+	var b strings.Builder
+	for _, f := range []struct {
+		name string
+		n    *atomic.Int64
+	}{
+		{"put", &c.puts}, {"get", &c.gets}, {"commit", &c.commits}, {"tail row", &c.commitRows}, {"merge tail", &c.mergeTails},
+		{"fold", &c.folds}, {"packed row", &c.foldRows}, {"partition row", &c.partitionRows}, {"edit", &c.edits},
+	} {
+		if n := f.n.Swap(0); n > 0 {
+			fmt.Fprintf(&b, "  %s: %d\n", f.name, n)
+		}
+	}
+	return b.String()
+}
+
+type countingStore struct {
+	objstore.Store
+	c *costs
+}
+
+func (s countingStore) Put(ctx context.Context, key string, body objstore.Body) error {
+	s.c.puts.Add(1)
+	return s.Store.Put(ctx, key, body)
+}
+
+func (s countingStore) GetRange(ctx context.Context, key string, off int64, p []byte) error {
+	s.c.gets.Add(1)
+	return s.Store.GetRange(ctx, key, off, p)
+}
+
+type countingCatalog struct {
+	catalog.Catalog
+	c *costs
+}
+
+func (s countingCatalog) Commit(ctx context.Context, epoch catalog.BrokerEpoch, rows []catalog.TailEntry) (time.Time, error) {
+	s.c.commits.Add(1)
+	s.c.commitRows.Add(int64(len(rows)))
+	return s.Catalog.Commit(ctx, epoch, rows)
+}
+
+func (s countingCatalog) MergeTail(ctx context.Context, epoch catalog.BrokerEpoch, m catalog.TailMerge) error {
+	s.c.mergeTails.Add(1)
+	return s.Catalog.MergeTail(ctx, epoch, m)
+}
+
+func (s countingCatalog) Fold(ctx context.Context, epoch catalog.BrokerEpoch, f catalog.Fold) error {
+	s.c.folds.Add(1)
+	s.c.foldRows.Add(int64(len(f.Rows)))
+	s.c.partitionRows.Add(int64(len(f.Partitions)))
+	return s.Catalog.Fold(ctx, epoch, f)
+}
+
+func (s countingCatalog) Edit(ctx context.Context, epoch catalog.BrokerEpoch, e catalog.Edit) error {
+	s.c.edits.Add(1)
+	return s.Catalog.Edit(ctx, epoch, e)
+}
+
+// TestCostOfPartitions is a golden transcript: what 64 flushes of the same bytes, spread over more and more
+// partitions, ask of store and catalog. A new round trip or row is a red diff.
+func TestCostOfPartitions(t *testing.T) {
+	ctx := t.Context()
+	var out strings.Builder
+	for _, n := range []int32{1, 6, 100, 10_000} {
+		w := newWorld(t, n)
+		c := &costs{}
+		gate := make(chan struct{})
+		w.store = &gatedStore{Store: countingStore{w.store, c}, gate: gate}
+		w.cat = countingCatalog{w.cat, c}
+		e := w.open(func(c *Config) { c.UploadSlots = 1; c.Pool = slab.NewPool(64 << 20) })
+		// The first append goes out alone and waits at the gate; all the others gather in one object behind it.
+		first, err := w.send(ctx, e, w.logs[0], 0, nil)
+		require.NoError(t, err)
+		require.Eventually(t, func() bool { return len(e.term.Load().slots) == 1 }, 10*time.Second, time.Millisecond)
+		var last Pending
+		const batches = 10_000
+		for i := range int32(batches) {
+			l := w.logs[i%n]
+			seq := i/n + int32(1-min(i%n, 1))
+			last, err = w.send(ctx, e, l, seq, []byte("some bytes"))
+			require.NoError(t, err)
+		}
+		close(gate)
+		<-first.Done()
+		<-last.Done()
+		_, err = last.Result()
+		require.NoError(t, err)
+		fmt.Fprintf(&out, "1 + %d batches over %d partitions\n%s", batches, n, c)
+		require.NoError(t, e.Tidy(ctx))
+		fmt.Fprintf(&out, " tidied\n%s", c)
+		e.Kill()
+	}
+	golden := filepath.Join("testdata", "cost.txt")
+	if *update {
+		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.WriteFile(golden, []byte(out.String()), 0o644))
+	}
+	want, err := os.ReadFile(golden)
+	require.NoError(t, err)
+	require.Equal(t, string(want), out.String())
+}
