@@ -112,7 +112,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	for range 2 {
 		c, err := net.Dial("tcp", l.Addr().String())
 		require.NoError(t, err)
-		defer c.Close()
+		t.Cleanup(func() { c.Close() })
 	}
 	first, err := l.Accept()
 	require.NoError(t, err)

@@ -234,12 +234,12 @@ func (r *OpRecorder) outcome(status string) *outcome {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if out = r.mu.outcomes[status]; out != nil {
+	if out := r.mu.outcomes[status]; out != nil {
 		return out
 	}
 	if len(r.mu.outcomes) >= maxLabelValues {
 		status = "other"
-		if out = r.mu.outcomes[status]; out != nil {
+		if out := r.mu.outcomes[status]; out != nil {
 			return out
 		}
 	}

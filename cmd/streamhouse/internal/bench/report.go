@@ -95,49 +95,71 @@ func (r *Result) WriteJSON(w io.Writer) error {
 
 // WriteTable writes the result for a person.
 func (r *Result) WriteTable(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	// Writes to a tabwriter are kept until Flush, which tells of the first that failed.
-	fmt.Fprintf(w, "%s · topic %s · %d partitions", r.Test, r.Topic, r.Partitions)
+	out := &text{w: w}
+	out.printf("%s · topic %s · %d partitions", r.Test, r.Topic, r.Partitions)
 	if r.Producers > 0 {
-		fmt.Fprintf(w, " · %d B records · %d producer(s) · acks=%s", r.RecordBytes, r.Producers, r.Acks)
+		out.printf(" · %d B records · %d producer(s) · acks=%s", r.RecordBytes, r.Producers, r.Acks)
 		if r.Idempotent {
-			fmt.Fprint(w, " idempotent")
+			out.printf(" idempotent")
 		}
-		fmt.Fprintf(w, " · %s", r.Codec)
+		out.printf(" · %s", r.Codec)
 		if r.TargetRate > 0 {
-			fmt.Fprintf(w, " · %.0f records/s", r.TargetRate)
+			out.printf(" · %.0f records/s", r.TargetRate)
 		}
 	}
-	fmt.Fprint(w, "\n\n")
-	fmt.Fprintln(t, "\trecords\tMB\tseconds\trecords/s\tMB/s\t")
-	for _, f := range []struct {
-		name string
-		*Flow
-	}{{"produced", r.Produced}, {"consumed", r.Consumed}} {
-		if f.Flow != nil {
-			fmt.Fprintf(t, "%s\t%d\t%.1f\t%.2f\t%.0f\t%.1f\t\n",
-				f.name, f.Records, float64(f.Bytes)/1e6, f.Seconds, f.RecordsPerSecond, f.MBPerSecond)
-		}
+	out.printf("\n\n")
+	out.table(func(t *text) {
+		t.printf("\trecords\tMB\tseconds\trecords/s\tMB/s\t\n")
+		t.flow("produced", r.Produced)
+		t.flow("consumed", r.Consumed)
+	})
+	if r.AckLatency != nil || r.EndToEndLatency != nil {
+		out.printf("\n")
+		out.table(func(t *text) {
+			t.printf("latency, ms\tmean\tp50\tp90\tp99\tp99.9\tmax\tsamples\t\n")
+			t.latency("acknowledged", r.AckLatency)
+			t.latency("end to end", r.EndToEndLatency)
+		})
 	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("write result: %w", err)
-	}
-	if r.AckLatency == nil && r.EndToEndLatency == nil {
-		return nil
-	}
-	fmt.Fprintln(w)
-	fmt.Fprintln(t, "latency, ms\tmean\tp50\tp90\tp99\tp99.9\tmax\tsamples\t")
-	for _, l := range []struct {
-		name string
-		*Latency
-	}{{"acknowledged", r.AckLatency}, {"end to end", r.EndToEndLatency}} {
-		if l.Latency != nil {
-			fmt.Fprintf(t, "%s\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%d\t\n",
-				l.name, l.MeanMS, l.P50MS, l.P90MS, l.P99MS, l.P999MS, l.MaxMS, l.Samples)
-		}
-	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("write result: %w", err)
+	if out.err != nil {
+		return fmt.Errorf("write result: %w", out.err)
 	}
 	return nil
+}
+
+// text writes, and keeps the first error.
+type text struct {
+	w   io.Writer
+	err error
+}
+
+func (t *text) printf(format string, args ...any) {
+	if t.err == nil {
+		_, t.err = fmt.Fprintf(t.w, format, args...)
+	}
+}
+
+// table writes rows whose cells end in tabs, aligned to the right.
+func (t *text) table(rows func(*text)) {
+	tab := tabwriter.NewWriter(t.w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	inner := &text{w: tab, err: t.err}
+	rows(inner)
+	if inner.err == nil {
+		inner.err = tab.Flush()
+	}
+	t.err = inner.err
+}
+
+func (t *text) flow(name string, f *Flow) {
+	if f != nil {
+		t.printf("%s\t%d\t%.1f\t%.2f\t%.0f\t%.1f\t\n",
+			name, f.Records, float64(f.Bytes)/1e6, f.Seconds, f.RecordsPerSecond, f.MBPerSecond)
+	}
+}
+
+func (t *text) latency(name string, l *Latency) {
+	if l != nil {
+		t.printf("%s\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%d\t\n",
+			name, l.MeanMS, l.P50MS, l.P90MS, l.P99MS, l.P999MS, l.MaxMS, l.Samples)
+	}
 }

@@ -231,9 +231,9 @@ func parseCatalog(s, dataDir string) (Location, error) {
 		return Location{Kind: KindMemory}, nil
 	case ok && (scheme == "postgres" || scheme == "postgresql"):
 		// The URL may carry a password: it is not repeated.
-		return Location{}, errors.New("--catalog postgres://…: not in this version; use sqlite:PATH or memory:")
+		return Location{}, errors.New("--catalog postgres://…: not in this version; use sqlite:PATH (or memory: for tests)")
 	}
-	return Location{}, fmt.Errorf("--catalog %q: want sqlite:PATH or memory:", s)
+	return Location{}, fmt.Errorf("--catalog %q: want sqlite:PATH (or memory: for tests)", s)
 }
 
 func parseStore(s, dataDir string) (Location, error) {
@@ -242,7 +242,7 @@ func parseStore(s, dataDir string) (Location, error) {
 	}
 	scheme, rest, ok := strings.Cut(s, ":")
 	if ok && scheme == "s3" {
-		return Location{}, errors.New("--store s3://…: not in this version; use file:PATH or memory:")
+		return Location{}, errors.New("--store s3://…: not in this version; use file:PATH (or memory: for tests)")
 	}
 	rest, query, _ := strings.Cut(rest, "?")
 	latency, err := parseLatency(query)
@@ -262,7 +262,7 @@ func parseStore(s, dataDir string) (Location, error) {
 	case scheme == "memory" && rest == "":
 		return Location{Kind: KindMemory, Latency: latency}, nil
 	}
-	return Location{}, fmt.Errorf("--store %q: want file:PATH or memory:", s)
+	return Location{}, fmt.Errorf("--store %q: want file:PATH (or memory: for tests)", s)
 }
 
 func parseLatency(query string) (time.Duration, error) {

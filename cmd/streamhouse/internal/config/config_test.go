@@ -209,11 +209,11 @@ func TestBadSettings(t *testing.T) {
 		{"--http-addr=8080", "--http-addr"},
 		{"--catalog=postgres://u:secret@h/db", "not in this version"},
 		{"--catalog=postgresql://h/db", "not in this version"},
-		{"--catalog=mysql:x", "want sqlite:PATH or memory:"},
+		{"--catalog=mysql:x", "want sqlite:PATH"},
 		{"--catalog=sqlite:", "the path is missing"},
 		{"--catalog=sqlite://host/x", "without //"},
 		{"--store=s3://bucket", "not in this version"},
-		{"--store=/tmp", "want file:PATH or memory:"},
+		{"--store=/tmp", "want file:PATH"},
 		{"--store=file:x?latency=fast", "want a duration"},
 		{"--store=file:x?latency=1h", "want a duration"},
 		{"--store=file:x?speed=1", `unknown option "speed"`},
@@ -362,7 +362,7 @@ func TestPortZeroTakesTheBoundPort(t *testing.T) {
 func TestSizes(t *testing.T) {
 	for in, want := range map[string]Size{
 		"0": 0, "1": 1, "1024": 1024, "8MiB": 8 * MiB, "64MB": 64_000_000, "1.5GiB": 1536 * MiB, "512k": 512_000,
-		"2Ki": 2048, " 3 KiB ": 3072, "10B": 10,
+		"2Ki": 2048, "3 KiB": 3072, "10B": 10,
 	} {
 		got, err := ParseSize(in)
 		require.NoError(t, err, in)

@@ -10,7 +10,7 @@ import (
 )
 
 // Size is a number of bytes.
-type Size int64
+type Size int64 //nolint:recvcheck // decoding needs a pointer, everything else is a value's
 
 // Units.
 const (
@@ -42,15 +42,12 @@ func (b *Size) Decode(ctx *kong.DecodeContext) error {
 	if err != nil {
 		return fmt.Errorf("read size: %w", err)
 	}
-	text := ""
-	switch v := t.Value.(type) {
-	case float64: // fmt would write large ones with an exponent
+	text := fmt.Sprint(t.Value)
+	if v, ok := t.Value.(float64); ok { // fmt.Sprint writes large ones with an exponent
 		if v != math.Trunc(v) || v > 1<<53 {
 			return fmt.Errorf("size %v: want a whole number of bytes", v)
 		}
 		text = fmt.Sprintf("%.0f", v)
-	default:
-		text = fmt.Sprint(v)
 	}
 	n, err := ParseSize(text)
 	if err != nil {
