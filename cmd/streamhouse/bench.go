@@ -148,7 +148,7 @@ type benchProduceCmd struct {
 }
 
 // Help is what --help shows below the summary.
-func (benchProduceCmd) Help() string {
+func (*benchProduceCmd) Help() string {
 	return `Examples:
   streamhouse bench produce --records 2000000 --record-size 1KiB
   streamhouse bench produce --duration 30s --record-size 100B --producers 2 --json
@@ -178,7 +178,7 @@ type benchConsumeCmd struct {
 }
 
 // Help is what --help shows below the summary.
-func (benchConsumeCmd) Help() string {
+func (*benchConsumeCmd) Help() string {
 	return `Examples:
   streamhouse bench produce --records 2000000 && streamhouse bench consume
   streamhouse bench consume --while-producing --duration 20s --record-size 100B`
@@ -206,7 +206,7 @@ type benchE2ECmd struct {
 }
 
 // Help is what --help shows below the summary.
-func (benchE2ECmd) Help() string {
+func (*benchE2ECmd) Help() string {
 	return `Examples:
   streamhouse bench e2e --rate 10000 --record-size 1KiB --duration 20s
   streamhouse bench e2e --rate 200000 --record-size 100B --duration 20s --json`

@@ -76,7 +76,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	var c cli
 	parser, err := newParser(&c, stdout, stderr)
 	if err != nil {
-		fmt.Fprintf(stderr, "streamhouse: %v\n", err)
+		say(stderr, "streamhouse: %v\n", err)
 		return exitUsage
 	}
 	if len(args) == 0 {
@@ -84,25 +84,24 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		var perr *kong.ParseError
-		if errors.As(err, &perr) {
+		if perr, ok := errors.AsType[*kong.ParseError](err); ok {
 			parsed = perr.Context
 		}
-		return usageError(stderr, parsed, err)
+		return refuse(stderr, parsed, err)
 	}
 	a := &app{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, now: time.Now}
 	err = parsed.Run(a)
-	var usage *usageFault
+	var usage *usageError
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):
-		return usageError(stderr, parsed, usage.err)
+		return refuse(stderr, parsed, usage.err)
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		fmt.Fprintln(stderr, "streamhouse: interrupted")
+		say(stderr, "streamhouse: interrupted\n")
 		return exitFailed
 	}
-	fmt.Fprintf(stderr, "streamhouse: %s\n", indent(err.Error()))
+	say(stderr, "streamhouse: %s\n", indent(err.Error()))
 	return exitFailed
 }
 
@@ -136,26 +135,29 @@ func newParser(c *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
 	return parser, nil
 }
 
-// usageFault is an error in what was asked, rather than in doing it.
-type usageFault struct{ err error }
+// say writes for a person. Where standard error cannot be written to there is nobody to tell.
+func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 
-func (u *usageFault) Error() string { return u.err.Error() }
-func (u *usageFault) Unwrap() error { return u.err }
+// usageError is an error in what was asked, rather than in doing it.
+type usageError struct{ err error }
+
+func (u *usageError) Error() string { return u.err.Error() }
+func (u *usageError) Unwrap() error { return u.err }
 
 func badUsage(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &usageFault{err}
+	return &usageError{err}
 }
 
-func usageError(stderr io.Writer, parsed *kong.Context, err error) int {
-	fmt.Fprintf(stderr, "streamhouse: %s\n", indent(err.Error()))
+func refuse(stderr io.Writer, parsed *kong.Context, err error) int {
+	say(stderr, "streamhouse: %s\n", indent(err.Error()))
 	command := "streamhouse"
 	if parsed != nil {
 		command = strings.TrimSpace(command + " " + commandOf(parsed))
 	}
-	fmt.Fprintf(stderr, "Run `%s --help` for what there is.\n", command)
+	say(stderr, "Run `%s --help` for what there is.\n", command)
 	return exitUsage
 }
 

@@ -331,9 +331,14 @@ func TestProduceCountsWhatWasAcknowledged(t *testing.T) {
 func TestABrokerThatIsNotThereIsNamed(t *testing.T) {
 	t.Setenv("STREAMHOUSE_BOOTSTRAP", "127.0.0.1:1")
 	for _, args := range [][]string{
-		{"topic", "list"}, {"topic", "create", "t"}, {"topic", "describe"}, {"topic", "delete", "t"},
-		{"topic", "alter", "t", "-p", "2"}, {"topic", "alter", "t", "-c", "a=b"},
-		{"consume", "t"}, {"produce", "t"},
+		{"topic", "list"},
+		{"topic", "create", "t"},
+		{"topic", "describe"},
+		{"topic", "delete", "t"},
+		{"topic", "alter", "t", "-p", "2"},
+		{"topic", "alter", "t", "-c", "a=b"},
+		{"consume", "t"},
+		{"produce", "t"},
 	} {
 		r := exec(t, "x\n", append(args, "--timeout", "300ms")...)
 		require.Equal(t, exitFailed, r.code, args)

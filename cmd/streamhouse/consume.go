@@ -30,7 +30,7 @@ type consumeCmd struct {
 }
 
 // Help is what --help shows below the summary.
-func (consumeCmd) Help() string {
+func (*consumeCmd) Help() string {
 	return `Layouts:
   %t topic   %p partition   %o offset   %e leader epoch   %d timestamp in ms
   %k key     %v value       %h headers as k=v,k=v, or each as in %h{%k:%v }
@@ -75,7 +75,7 @@ func (c *consumeCmd) Run(a *app) error {
 	}
 	n, err := c.consume(a, format, spans)
 	if !c.Quiet {
-		fmt.Fprintf(a.stderr, "%d records read from %s\n", n, c.Topic)
+		say(a.stderr, "%d records read from %s\n", n, c.Topic)
 	}
 	if c.Follow && a.ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // an interrupt is how following ends

@@ -38,7 +38,7 @@ type produceCmd struct {
 }
 
 // Help is what --help shows below the summary.
-func (produceCmd) Help() string {
+func (*produceCmd) Help() string {
 	return `Examples:
   echo hello | streamhouse produce greetings
   streamhouse produce orders --file orders.txt --key-separator : --codec zstd
@@ -160,7 +160,7 @@ func (c *produceCmd) produce(a *app, cl *kgo.Client, in *recordio.Reader) error 
 	cl.Close() // fails what is left
 	promised.Wait()
 	if !c.Quiet {
-		fmt.Fprintf(a.stderr, "%d records written to %s\n", acked.Load(), c.Topic)
+		say(a.stderr, "%d records written to %s\n", acked.Load(), c.Topic)
 	}
 	switch {
 	case a.ctx.Err() != nil:

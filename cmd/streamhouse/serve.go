@@ -11,7 +11,7 @@ type serveCmd struct {
 }
 
 // Help is what --help shows below the summary.
-func (serveCmd) Help() string {
+func (*serveCmd) Help() string {
 	return `Examples:
   streamhouse serve
       a broker on 127.0.0.1:9092 that keeps everything under ./streamhouse-data

@@ -44,7 +44,7 @@ type topicCreateCmd struct {
 }
 
 // Help is what --help shows below the summary.
-func (topicCreateCmd) Help() string {
+func (*topicCreateCmd) Help() string {
 	return `Examples:
   streamhouse topic create orders
   streamhouse topic create orders payments --partitions 12 --set retention.ms=604800000 --set cleanup.policy=delete`
@@ -172,7 +172,7 @@ type topicAlterCmd struct {
 }
 
 // Help is what --help shows below the summary.
-func (topicAlterCmd) Help() string {
+func (*topicAlterCmd) Help() string {
 	return `Examples:
   streamhouse topic alter orders --partitions 24
   streamhouse topic alter orders --set max.message.bytes=2097152 --reset retention.ms`

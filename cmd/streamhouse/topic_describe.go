@@ -73,7 +73,7 @@ func (c *topicDescribeCmd) Run(a *app) error {
 				p.json(all[i])
 				err = p.result()
 			} else {
-				err = all[i].print(a, i > 0)
+				err = all[i].write(a, i > 0)
 			}
 			if err != nil {
 				return err
@@ -138,7 +138,7 @@ func (c *topicDescribeCmd) gather(
 	return out, nil
 }
 
-func (d *topicDetails) print(a *app, gap bool) error {
+func (d *topicDetails) write(a *app, gap bool) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	p := &printer{w: w}
 	if gap {
