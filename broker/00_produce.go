@@ -54,8 +54,9 @@ func (b *Broker) startProduce(ctx context.Context, r *request) *produceCall {
 	c := &produceCall{acks: req.Acks, resp: kmsg.NewPtrProduceResponse()}
 	c.resp.Version = r.version
 	timeout := min(time.Duration(max(req.TimeoutMillis, 0))*time.Millisecond, b.cfg.Limits.ProduceTimeout)
-	if req.Acks == 0 {
-		timeout = b.cfg.Limits.ProduceTimeout // nobody waits for the answer: the timeout is for answers only
+	if req.Acks == 0 || req.Acks == 1 && timeout == 0 {
+		// The timeout is for waiting on replicas: without an answer, or with acks=1, Kafka does not wait.
+		timeout = b.cfg.Limits.ProduceTimeout
 	}
 	c.ctx, c.cancel = context.WithDeadline(ctx, r.received.Add(timeout))
 	n := 0
@@ -254,10 +255,10 @@ func (b *Broker) produce(ctx context.Context, r *request) (kmsg.Response, error)
 		}
 	}
 	if b.obs.ProduceAnswered != nil {
-		took := time.Since(r.received)
+		took, im := time.Since(r.received), b.topics.load()
 		for i := range c.resp.Topics {
-			if name := c.topicName(i, r); name != "" {
-				b.obs.ProduceAnswered(name, took)
+			if t, _ := b.findTopic(im, r.version >= 13, c.resp.Topics[i].Topic, c.resp.Topics[i].TopicID); t != nil {
+				b.obs.ProduceAnswered(t.Name, took)
 			}
 		}
 	}
@@ -268,22 +269,6 @@ func (b *Broker) produce(ctx context.Context, r *request) (kmsg.Response, error)
 		b.tellLeaders(c, r)
 	}
 	return c.resp, nil
-}
-
-// topicName names a topic of the answer: the request's names, or of the waits when it has ids.
-func (c *produceCall) topicName(i int, r *request) string {
-	t := &c.resp.Topics[i]
-	if r.version < 13 {
-		return t.Topic
-	}
-	for j := range c.waits {
-		for k := range t.Partitions {
-			if c.waits[j].part == &t.Partitions[k] {
-				return c.waits[j].topic
-			}
-		}
-	}
-	return ""
 }
 
 // dropped is the first error of an acks=0 request: all a client can be told is that its connection ends.

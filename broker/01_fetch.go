@@ -152,8 +152,8 @@ func (b *Broker) fetchSession(req *kmsg.FetchRequest, now time.Time) (s *session
 }
 
 // hold takes up to n bytes of the broker's answer memory, never waiting: when little is left, the answer is small.
-func (f *fetchRun) hold(n int) int {
-	for ; n > 0; n /= 4 {
+func (f *fetchRun) hold(asked int) int {
+	for n := asked; n > 0; n /= 4 {
 		if f.b.answers.TryAcquire(int64(n)) {
 			f.answer.held += int64(n)
 			return n
@@ -165,7 +165,7 @@ func (f *fetchRun) hold(n int) int {
 	if f.bytes > 0 {
 		return 0
 	}
-	return leastFetch // without being accounted: a consumer must make progress
+	return min(asked, leastFetch) // without being accounted: a consumer must make progress
 }
 
 // settle keeps as much answer memory as the answer has bytes.

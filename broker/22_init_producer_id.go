@@ -30,8 +30,9 @@ func (b *Broker) initProducerID(ctx context.Context, r *request) (kmsg.Response,
 	}
 	id, err := b.cfg.Log.NextProducerID(ctx)
 	if err != nil {
-		// Not the partition codes of codeOf: clients retry this one here, and no other.
-		resp.ErrorCode = codeCoordinatorNotAvailable
+		// Not the codes of codeOf: this one, which Kafka answers too, is retried by clients as it is. After others the
+		// Java client looks for the coordinator of a transactional id it does not have.
+		resp.ErrorCode = codeCoordinatorLoading
 		b.limited.warn("no producer id could be allocated", "error", err)
 		return resp, nil
 	}

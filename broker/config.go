@@ -75,7 +75,8 @@ type Limits struct {
 	FetchMaxBytes int
 	// FetchSessions is max.incremental.fetch.session.cache.slots. Default 1,000.
 	FetchSessions int
-	// FetchSessionPartitions bounds the partitions of all cached sessions together. Default 1,000,000.
+	// FetchSessionPartitions bounds the partitions of all cached sessions together (about 450 bytes each). Default
+	// 400,000.
 	FetchSessionPartitions int
 	// PartitionsPerTopic bounds one topic's partitions. Default 10,000.
 	PartitionsPerTopic int32
@@ -148,7 +149,7 @@ func (c *Config) setDefaults() error {
 	orDefault(&l.WriteTimeout, 30*time.Second)
 	orDefault(&l.FetchMaxBytes, 55*mib)
 	orDefault(&l.FetchSessions, 1000)
-	orDefault(&l.FetchSessionPartitions, 1_000_000)
+	orDefault(&l.FetchSessionPartitions, 400_000)
 	orDefault(&l.PartitionsPerTopic, 10_000)
 	orDefault(&l.Partitions, 200_000)
 	orDefault(&l.DescribePartitions, 2000)

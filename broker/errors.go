@@ -19,6 +19,7 @@ const (
 	codeNotLeaderOrFollower         int16 = 6
 	codeRequestTimedOut             int16 = 7
 	codeMessageTooLarge             int16 = 10
+	codeCoordinatorLoading          int16 = 14
 	codeCoordinatorNotAvailable     int16 = 15
 	codeInvalidTopic                int16 = 17
 	codeInvalidRequiredAcks         int16 = 21
@@ -30,7 +31,6 @@ const (
 	codeInvalidReplicaAssignment    int16 = 39
 	codeInvalidConfig               int16 = 40
 	codeInvalidRequest              int16 = 42
-	codePolicyViolation             int16 = 44
 	codeOutOfOrderSequence          int16 = 45
 	codeInvalidProducerEpoch        int16 = 47
 	codeTransactionalIDAuth         int16 = 53
@@ -48,9 +48,6 @@ const (
 	codeFetchSessionTopicIDError    int16 = 106
 	codeMismatchedEndpointType      int16 = 114
 	codeUnsupportedEndpointType     int16 = 115
-	codeInvalidProducerIDMapping    int16 = 49
-	codeDuplicateSequence           int16 = 46
-	codeUnknownProducerID           int16 = 59
 	codeUnsupportedForMessageFormat int16 = 43
 )
 

@@ -386,3 +386,59 @@ func TestCountRecords(t *testing.T) {
 	}
 	require.Zero(t, countRecords(nil))
 }
+
+func TestAnswerMemoryIsBounded(t *testing.T) {
+	// With no answer memory left, a fetch gets little, but something; and gives back what it took.
+	tb := start(t, func(c *Config) { c.Limits.AnswerMemoryBytes = 200 << 10 })
+	id := tb.topic("t", 3)
+	c := tb.dial()
+	for p := range int32(3) {
+		for range 3 {
+			put(c, id, p, string(make([]byte, 90<<10)))
+		}
+	}
+	require.True(t, tb.answers.TryAcquire(200<<10))
+	resp := ask(c, fetchRequest("", id, 0, 1, 2), 17).(*kmsg.FetchResponse)
+	ps := resp.Topics[0].Partitions
+	require.EqualValues(t, 1, countRecords([][]byte{ps[0].RecordBatches}), "one batch")
+	require.Empty(t, ps[1].RecordBatches)
+	require.EqualValues(t, 3, ps[1].HighWatermark, "what there is is told")
+	tb.answers.Release(200 << 10)
+	resp = ask(c, fetchRequest("", id, 0, 1, 2), 17).(*kmsg.FetchResponse)
+	require.NotEmpty(t, resp.Topics[0].Partitions[0].RecordBatches)
+	require.Eventually(t, func() bool {
+		if !tb.answers.TryAcquire(200 << 10) {
+			return false
+		}
+		tb.answers.Release(200 << 10)
+		return true
+	}, 5*time.Second, time.Millisecond, "all is given back")
+}
+
+func TestFetchSizes(t *testing.T) {
+	tb := start(t)
+	id := tb.topic("t", 2)
+	c := tb.dial()
+	for p := range int32(2) {
+		for range 3 {
+			put(c, id, p, string(make([]byte, 1000)))
+		}
+	}
+	get := func(max, partitionMax int32) (n [2]int) {
+		req := fetchRequest("", id, 0, 1)
+		req.MaxBytes = max
+		for i := range req.Topics[0].Partitions {
+			req.Topics[0].Partitions[i].PartitionMaxBytes = partitionMax
+		}
+		resp := ask(c, req, 17).(*kmsg.FetchResponse)
+		for i, p := range resp.Topics[0].Partitions {
+			n[i] = countRecords([][]byte{p.RecordBatches})
+		}
+		return n
+	}
+	require.Equal(t, [2]int{3, 3}, get(10000, 10000))
+	require.Equal(t, [2]int{1, 0}, get(0, 10000), "one batch a request, at least")
+	require.Equal(t, [2]int{1, 0}, get(10000, 0), "one batch a request, not a partition")
+	require.Equal(t, [2]int{2, 2}, get(10000, 2500))
+	require.Equal(t, [2]int{3, 1}, get(4500, 10000))
+}

@@ -67,6 +67,9 @@ func (f *frameReader) next(ctx context.Context) (frame, error) {
 	if err := f.nc.SetReadDeadline(time.Now().Add(f.limits.FrameTimeout)); err != nil {
 		return frame{}, fmt.Errorf("set read deadline: %w", err)
 	}
+	if f.stopped() { // after the deadline was set, as in await
+		return frame{}, net.ErrClosed
+	}
 	b, err := f.in.Peek(4)
 	if err != nil {
 		return frame{}, f.stalled(err, "its length")

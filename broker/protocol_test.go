@@ -123,6 +123,6 @@ const bounds = `
 | an answer that is not read | 30 s per MiB | connection closed |
 | idle connection | 10 minutes | connection closed |
 | connections | 10,000 | connection refused |
-| fetch sessions, their partitions | 1,000, 1,000,000 | fetches without session |
+| fetch sessions, their partitions | 1,000, 400,000 | fetches without session |
 | partitions of a topic, of the cluster | 10,000, 200,000 | INVALID_PARTITIONS |
 `
