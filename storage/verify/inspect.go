@@ -29,7 +29,8 @@ type Summary struct {
 	Generations    []Generation `json:"generations"`
 	Retired        Count        `json:"retired"`
 	Orphans        Count        `json:"orphans"`
-	Stored         Count        `json:"stored"` // all that is in the store
+	Foreign        Count        `json:"foreign"` // under keys that are none of ours
+	Stored         Count        `json:"stored"`  // all that is in the store
 }
 
 // Generation is the folded objects whose bytes were rewritten as often.
@@ -80,13 +81,17 @@ func Summarize(ctx context.Context, cat catalog.Catalog, store objstore.Store) (
 	if err != nil {
 		return nil, err
 	}
-	err = eachStored(ctx, cat, store, func(info objstore.Info, known bool) {
+	err = eachStored(ctx, cat, store, func(info objstore.Info, is stored) {
 		s.Stored.add(info.Size)
-		switch {
-		case !known:
+		switch is {
+		case storedForeign:
+			s.Foreign.add(info.Size)
+		case storedOrphan:
 			s.Orphans.add(info.Size)
-		case retired[info.Key]:
-			s.Retired.add(info.Size)
+		case storedNamed:
+			if retired[info.Key] {
+				s.Retired.add(info.Size)
+			}
 		}
 	})
 	if err != nil {

@@ -6,27 +6,41 @@ import (
 
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/storage/objstore"
+	"github.com/streamhouse/streamhouse/storage/segment"
 )
 
 // checkOrphans lists the store.
 func (c *checker) checkOrphans(ctx context.Context) error {
 	c.begin(PhaseOrphans, 0)
-	return eachStored(ctx, c.cat, c.store, func(info objstore.Info, known bool) {
-		switch {
-		case !known:
+	return eachStored(ctx, c.cat, c.store, func(info objstore.Info, is stored) {
+		switch is {
+		case storedForeign:
+			c.res.Foreign.add(info.Size)
+		case storedOrphan:
 			c.res.Orphans.add(info.Size)
 			if len(c.res.OrphanKeys) < c.opts.MaxOrphans {
 				c.res.OrphanKeys = append(c.res.OrphanKeys, info.Key)
 			}
-		case c.retired[info.Key]:
-			c.res.Retired.add(info.Size)
+		case storedNamed:
+			if c.retired[info.Key] {
+				c.res.Retired.add(info.Size)
+			}
 		}
 		c.step(1)
 	})
 }
 
-// eachStored goes over the objects in the store, by key, and tells whether the catalog names them.
-func eachStored(ctx context.Context, cat catalog.Manifest, store objstore.Store, each func(info objstore.Info, known bool)) error {
+// stored is what an object in the store is.
+type stored int
+
+const (
+	storedNamed   stored = iota // by the tail, the folded level, or as retired
+	storedOrphan                // a key of ours that the catalog does not name
+	storedForeign               // no key of ours
+)
+
+// eachStored goes over the objects in the store, by key.
+func eachStored(ctx context.Context, cat catalog.Manifest, store objstore.Store, each func(objstore.Info, stored)) error {
 	for after := ""; ; {
 		infos, more, err := store.List(ctx, "", after, objstore.MaxList)
 		if err != nil {
@@ -43,7 +57,14 @@ func eachStored(ctx context.Context, cat catalog.Manifest, store objstore.Store,
 			}
 		}
 		for _, info := range infos {
-			each(info, known[info.Key])
+			is := storedNamed
+			if !known[info.Key] {
+				is = storedOrphan
+				if _, err := segment.ParseKey(info.Key); err != nil {
+					is = storedForeign
+				}
+			}
+			each(info, is)
 			after = info.Key
 		}
 		if !more || len(infos) == 0 {

@@ -105,6 +105,8 @@ type Result struct {
 	Records       int64 `json:"records"` // likewise
 	Retired       Count `json:"retired"` // in the store
 	Orphans       Count `json:"orphans"`
+	// Foreign is what the store holds under keys that are none of ours. Nobody will delete it.
+	Foreign Count `json:"foreign"`
 	// OrphanKeys are the first of them.
 	OrphanKeys []string `json:"orphan_keys"`
 
