@@ -43,6 +43,8 @@ type Config struct {
 	MergeInterval time.Duration
 	// FoldInterval is the oldest a tail row may get before it is folded (60 s).
 	FoldInterval time.Duration
+	// MergeFanIn is how many folded objects of one generation are merged at a time (16).
+	MergeFanIn int
 	// ObjectGrace is how long objects that the manifest no longer names are kept (30 s).
 	ObjectGrace time.Duration
 	// ProducerExpiry forgets producers that committed nothing for so long (24 h, Kafka's producer.id.expiration.ms).
@@ -107,6 +109,7 @@ func (c *Config) setDefaults() error {
 	def(&c.BlockCacheBytes, 32<<20)
 	def(&c.MergeInterval, time.Second)
 	def(&c.FoldInterval, time.Minute)
+	def(&c.MergeFanIn, 16)
 	def(&c.ObjectGrace, 30*time.Second)
 	def(&c.ProducerExpiry, 24*time.Hour)
 	def(&c.MaxProducers, 10_000)

@@ -128,10 +128,12 @@ func TestSegmentMerges(t *testing.T) {
 	ctx := t.Context()
 	w := newWorld(t, 3)
 	kinds := make(map[string]int)
+	const mergeFanIn = 4
 	e := w.open(func(c *Config) {
+		c.MergeFanIn = mergeFanIn
 		c.Hooks.Rewritten = func(kind string, _ int, _ int64, _ time.Duration) { kinds[kind]++ }
 	})
-	for i := range mergeFanIn*mergeFanIn + 5 {
+	for i := range mergeFanIn*mergeFanIn*mergeFanIn + 5 {
 		for p, l := range w.logs {
 			require.NoError(t, w.produce(ctx, e, l, value(p, 2*i, 500)))
 			require.NoError(t, w.produce(ctx, e, l, value(p, 2*i+1, 500)))
@@ -143,7 +145,7 @@ func TestSegmentMerges(t *testing.T) {
 	require.Greater(t, kinds["segment"], mergeFanIn)
 	objs, err := w.cat.FoldedObjects(ctx, 0, 1000)
 	require.NoError(t, err)
-	require.Less(t, len(objs), 3*mergeFanIn)
+	require.Less(t, len(objs), 5*mergeFanIn)
 	infos, _, err := w.store.List(ctx, "", "", 10000)
 	require.NoError(t, err)
 	require.Len(t, infos, len(objs), "retired objects are deleted, nothing else is left")

@@ -99,6 +99,7 @@ func (t *term) upload(ctx context.Context, o *openObject) {
 	}
 	wait := backoff{}
 	for attempt := 1; ; attempt++ {
+		err = nil
 		if row.Object == 0 {
 			row.Object, err = nextObjectID(ctx, t.e)
 		}

@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	// mergeFanIn: this many folded objects of one generation become fewer of the next.
-	mergeFanIn = 16
 	// maxGeneration: objects of this generation are never rewritten; so a byte is rewritten at most 4 times, once hot
 	// and three times here (objects too large to be small skip the first).
 	maxGeneration = 4
@@ -26,11 +24,12 @@ const (
 	finalRun = 4 << 20
 )
 
-// mergeSegments merges the oldest mergeFanIn folded objects of the lowest generation that has as many: partition by
+// mergeSegments merges the oldest Config.MergeFanIn folded objects of the lowest generation that has as many: partition by
 // partition, into outputs of segmentBytes, so that files get fewer and runs per partition longer. It reads each
 // input once, from front to back, and holds one output in memory.
 func (t *term) mergeSegments(ctx context.Context) error {
-	objs, err := t.e.cfg.Catalog.MergeCandidates(ctx, segmentBytes*3/4, maxGeneration, 64*mergeFanIn)
+	fanIn := t.e.cfg.MergeFanIn
+	objs, err := t.e.cfg.Catalog.MergeCandidates(ctx, segmentBytes*3/4, maxGeneration, 64*fanIn)
 	if err != nil {
 		return fmt.Errorf("list objects to merge: %w", err)
 	}
@@ -41,11 +40,11 @@ func (t *term) mergeSegments(ctx context.Context) error {
 				group = append(group, *o)
 			}
 		}
-		for len(group) >= mergeFanIn {
-			if err := t.mergeGroup(ctx, group[:mergeFanIn]); err != nil {
-				return fmt.Errorf("merge %d objects of generation %d: %w", mergeFanIn, gen, err)
+		for len(group) >= fanIn {
+			if err := t.mergeGroup(ctx, group[:fanIn]); err != nil {
+				return fmt.Errorf("merge %d objects of generation %d: %w", fanIn, gen, err)
 			}
-			group = group[mergeFanIn:]
+			group = group[fanIn:]
 		}
 	}
 	return nil
