@@ -24,7 +24,7 @@ import (
 	"github.com/streamhouse/streamhouse/broker"
 	"github.com/streamhouse/streamhouse/catalog"
 	catmem "github.com/streamhouse/streamhouse/catalog/memory"
-	
+	catmetered "github.com/streamhouse/streamhouse/catalog/metered"
 	"github.com/streamhouse/streamhouse/catalog/sqlite"
 	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/config"
 	"github.com/streamhouse/streamhouse/metrics"
@@ -125,7 +125,7 @@ func (n *Node) openData(ctx context.Context) (embedded bool, err error) {
 		return false, fmt.Errorf("open the catalog: %w", err)
 	}
 	n.closers = append(n.closers, cat)
-	n.catalog = cat
+	n.catalog = catmetered.New(cat, n.watch.catalogHooks())
 	var store objstore.Store
 	switch n.cfg.Store.Kind {
 	case config.KindFile:

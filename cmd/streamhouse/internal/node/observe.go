@@ -7,6 +7,7 @@ import (
 
 	"github.com/streamhouse/streamhouse/broker"
 	"github.com/streamhouse/streamhouse/catalog"
+	catmetered "github.com/streamhouse/streamhouse/catalog/metered"
 	"github.com/streamhouse/streamhouse/kafkaproto"
 	"github.com/streamhouse/streamhouse/metrics"
 	"github.com/streamhouse/streamhouse/storage"
@@ -285,3 +286,14 @@ func (o *observer) storeHooks() metered.Hooks {
 	}}
 }
 
+func (o *observer) catalogHooks() catmetered.Hooks {
+	var ops sync.Map
+	return catmetered.Hooks{Done: func(e catmetered.Event) {
+		r, ok := ops.Load(e.Op)
+		if !ok {
+			r, _ = ops.LoadOrStore(e.Op, o.m.Catalog.Op(e.Op))
+		}
+		r.(*metrics.OpRecorder).Done(status(e.Err, catalog.ErrConflict, catalog.ErrFenced, catalog.ErrSequence,
+			catalog.ErrNotFound, catalog.ErrTopicExists, catalog.ErrUnknownTopic, catalog.ErrVersionMismatch), e.Duration, 0)
+	}}
+}
