@@ -190,8 +190,9 @@ func (b *Broker) recompress(batch []byte, s *topicSettings) ([]byte, *slab.Buf, 
 		return nil, nil, err
 	}
 	buf := b.cfg.Pool.Get(len(out))
-	copy(buf.Bytes(), out)
-	return buf.Bytes(), buf, nil
+	stored := buf.Bytes()
+	copy(stored, out)
+	return stored, buf, nil
 }
 
 // recordFailure translates what recordbatch found.
@@ -205,6 +206,8 @@ func recordFailure(err error) *failure {
 		f.record = e.BadRecord + 1
 	}
 	switch e.Kind {
+	case recordbatch.KindCorrupt:
+		f.code = codeCorruptMessage
 	case recordbatch.KindInvalidRecord:
 		f.code = codeInvalidRecord
 	case recordbatch.KindTooLarge:

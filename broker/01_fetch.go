@@ -3,14 +3,11 @@ package broker
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/streamhouse/streamhouse/catalog"
-	"github.com/streamhouse/streamhouse/kafkaproto"
-	"github.com/streamhouse/streamhouse/kafkaproto/recordbatch"
 	"github.com/streamhouse/streamhouse/storage"
 )
 
@@ -44,33 +41,6 @@ type fetchRun struct {
 	failed    bool // some partition has an error to tell: answer now
 	touched   []*sessionPart
 	answer    *fetchAnswer
-}
-
-// fetchAnswer is a Fetch answer and the record bytes that belong to it.
-type fetchAnswer struct {
-	kafkaproto.FetchResponse
-	reads []*storage.Read
-	b     *Broker
-	held  int64 // taken from the broker's answer memory
-}
-
-// release frees the record bytes; called once the answer is written or given up.
-func (a *fetchAnswer) release() {
-	for _, r := range a.reads {
-		putRead(r)
-	}
-	a.reads, a.Records = nil, nil
-	if a.held > 0 {
-		a.b.answers.Release(a.held)
-		a.held = 0
-	}
-}
-
-var reads = sync.Pool{New: func() any { return new(storage.Read) }}
-
-func putRead(r *storage.Read) {
-	r.Release()
-	reads.Put(r)
 }
 
 func (b *Broker) fetch(ctx context.Context, r *request) (kmsg.Response, error) {
@@ -439,7 +409,8 @@ func (f *fetchRun) requeue() {
 		}
 	}
 	clear(s.dirty[len(kept):])
-	s.dirty = append(kept, served...)
+	kept = append(kept, served...)
+	s.dirty = kept
 	for _, p := range f.touched {
 		if p.read != nil {
 			f.answer.reads = append(f.answer.reads, p.read)
@@ -491,38 +462,4 @@ func (f *fetchRun) observe(took time.Duration) {
 			last = p.topic
 		}
 	}
-}
-
-// countRecords adds up the records of whole batches in consecutive slices.
-func countRecords(records [][]byte) int {
-	var (
-		n, skip int // skip: bytes of the batch at hand still to pass over
-		head    []byte
-	)
-	for _, b := range records {
-		for len(b) > 0 {
-			if skip > 0 {
-				k := min(skip, len(b))
-				b, skip = b[k:], skip-k
-				continue
-			}
-			take := min(recordbatch.HeaderSize-len(head), len(b))
-			h := b[:take]
-			if len(head) > 0 || take < recordbatch.HeaderSize { // the header is cut over two slices
-				head = append(head, h...)
-				h = head
-			}
-			b = b[take:]
-			if len(h) < recordbatch.HeaderSize {
-				continue
-			}
-			hd, err := recordbatch.ParseHeader(h)
-			if err != nil || hd.Size() < recordbatch.HeaderSize {
-				return n
-			}
-			n += int(hd.NumRecords)
-			skip, head = hd.Size()-recordbatch.HeaderSize, head[:0]
-		}
-	}
-	return n
 }

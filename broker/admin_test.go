@@ -276,9 +276,12 @@ func TestConfigs(t *testing.T) {
 	d := kmsg.NewPtrDescribeConfigsRequest()
 	d.IncludeSynonyms, d.IncludeDocumentation = true, true
 	d.Resources = []kmsg.DescribeConfigsRequestResource{
-		{ResourceType: topicKind, ResourceName: "t"}, {ResourceType: topicKind, ResourceName: "t", ConfigNames: []string{"segment.ms"}},
-		{ResourceType: kmsg.ConfigResourceTypeBroker, ResourceName: "7"}, {ResourceType: kmsg.ConfigResourceTypeBroker, ResourceName: "8"},
-		{ResourceType: kmsg.ConfigResourceTypeBroker}, {ResourceType: topicKind, ResourceName: "u"},
+		{ResourceType: topicKind, ResourceName: "t"},
+		{ResourceType: topicKind, ResourceName: "t", ConfigNames: []string{"segment.ms"}},
+		{ResourceType: kmsg.ConfigResourceTypeBroker, ResourceName: "7"},
+		{ResourceType: kmsg.ConfigResourceTypeBroker, ResourceName: "8"},
+		{ResourceType: kmsg.ConfigResourceTypeBroker},
+		{ResourceType: topicKind, ResourceName: "u"},
 	}
 	rs := ask(c, d, 4).(*kmsg.DescribeConfigsResponse).Resources
 	require.Len(t, rs[0].Configs, len(topicConfigs))

@@ -424,9 +424,9 @@ func TestFetchSizes(t *testing.T) {
 			put(c, id, p, string(make([]byte, 1000)))
 		}
 	}
-	get := func(max, partitionMax int32) (n [2]int) {
+	get := func(maxBytes, partitionMax int32) (n [2]int) {
 		req := fetchRequest("", id, 0, 1)
-		req.MaxBytes = max
+		req.MaxBytes = maxBytes
 		for i := range req.Topics[0].Partitions {
 			req.Topics[0].Partitions[i].PartitionMaxBytes = partitionMax
 		}

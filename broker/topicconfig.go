@@ -28,10 +28,10 @@ const (
 	effectNone     = "kept and shown; no effect on a log in an object store"
 )
 
-// badValue is what is wrong with a config, in the words of Kafka's tools, which print it.
-type badValue string
+// A valueError is what is wrong with a config, in the words of Kafka's tools, which print it.
+type valueError string
 
-func (b badValue) Error() string { return string(b) }
+func (e valueError) Error() string { return string(e) }
 
 // topicConfigs are all topic configs of Apache Kafka 4.3, by name.
 var topicConfigs = []configDef{
@@ -82,15 +82,15 @@ var topicConfigByName = func() map[string]*configDef {
 func checkConfig(name, value string) (string, error) {
 	d, ok := topicConfigByName[name]
 	if !ok {
-		return "", badValue(fmt.Sprintf("Unknown topic config name: %s", name))
+		return "", valueError(fmt.Sprintf("Unknown topic config name: %s", name))
 	}
 	v := strings.TrimSpace(value)
 	if err := checkType(d.kind, v); err != nil {
-		return "", badValue(fmt.Sprintf("Invalid value %s for configuration %s: %v", value, name, err))
+		return "", valueError(fmt.Sprintf("Invalid value %s for configuration %s: %v", value, name, err))
 	}
 	if d.check != nil {
 		if err := d.check(v); err != nil {
-			return "", badValue(fmt.Sprintf("Invalid value %s for configuration %s: %v", value, name, err))
+			return "", valueError(fmt.Sprintf("Invalid value %s for configuration %s: %v", value, name, err))
 		}
 	}
 	return v, nil
@@ -99,7 +99,7 @@ func checkConfig(name, value string) (string, error) {
 // checkConfigs validates what concerns several values together.
 func checkConfigs(configs map[string]string) error {
 	if configOf(configs, "remote.storage.enable") == "true" {
-		return badValue("Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.")
+		return valueError("Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.")
 	}
 	if configInt(configs, "min.compaction.lag.ms") > configInt(configs, "max.compaction.lag.ms") {
 		return fmt.Errorf("conflict topic config setting min.compaction.lag.ms (%d) > max.compaction.lag.ms (%d)",
@@ -128,20 +128,21 @@ func checkType(kind kmsg.ConfigType, v string) error {
 	switch kind {
 	case kmsg.ConfigTypeBoolean:
 		if l := strings.ToLower(v); l != "true" && l != "false" {
-			return badValue("Expected value to be either true or false")
+			return valueError("Expected value to be either true or false")
 		}
 	case kmsg.ConfigTypeInt:
 		if _, err := strconv.ParseInt(v, 10, 32); err != nil {
-			return badValue("Not a number of type INT")
+			return valueError("Not a number of type INT")
 		}
 	case kmsg.ConfigTypeLong:
 		if _, err := strconv.ParseInt(v, 10, 64); err != nil {
-			return badValue("Not a number of type LONG")
+			return valueError("Not a number of type LONG")
 		}
 	case kmsg.ConfigTypeDouble:
 		if _, err := strconv.ParseFloat(v, 64); err != nil {
-			return badValue("Not a number of type DOUBLE")
+			return valueError("Not a number of type DOUBLE")
 		}
+	default: // strings and lists: any
 	}
 	return nil
 }
@@ -153,9 +154,9 @@ func between(low, high int64) func(string) error {
 		case err != nil:
 			return err
 		case n < low:
-			return badValue(fmt.Sprintf("Value must be at least %d", low))
+			return valueError(fmt.Sprintf("Value must be at least %d", low))
 		case n > high:
-			return badValue(fmt.Sprintf("Value must be no more than %d", high))
+			return valueError(fmt.Sprintf("Value must be no more than %d", high))
 		}
 		return nil
 	}
@@ -171,7 +172,7 @@ func gzipLevel(v string) error {
 func ratio(v string) error {
 	f, err := strconv.ParseFloat(v, 64)
 	if err != nil || math.IsNaN(f) || f < 0 || f > 1 {
-		return badValue("Value must be between 0 and 1")
+		return valueError("Value must be between 0 and 1")
 	}
 	return nil
 }
@@ -181,7 +182,7 @@ func oneOf(values ...string) func(string) error {
 		if slices.Contains(values, v) {
 			return nil
 		}
-		return badValue(fmt.Sprintf("String must be one of: %s", strings.Join(values, ", ")))
+		return valueError(fmt.Sprintf("String must be one of: %s", strings.Join(values, ", ")))
 	}
 }
 
@@ -207,7 +208,7 @@ func throttledReplicas(v string) error {
 		_, err1 := strconv.ParseInt(p, 10, 32)
 		_, err2 := strconv.ParseInt(r, 10, 32)
 		if !ok || err1 != nil || err2 != nil {
-			return badValue("must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...")
+			return valueError("must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...")
 		}
 	}
 	return nil
