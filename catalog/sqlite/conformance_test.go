@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/catalog/catalogtest"
+	"github.com/streamhouse/streamhouse/catalog/memory"
 	"github.com/streamhouse/streamhouse/catalog/sqlite"
 )
 
@@ -22,4 +24,16 @@ func TestConformance(t *testing.T) {
 		require.NoError(t, err)
 		return c
 	})
+}
+
+func TestModelAgainstMemory(t *testing.T) {
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			clock := catalogtest.NewClock()
+			c, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), sqlite.Options{Now: clock.Now})
+			require.NoError(t, err)
+			defer func() { require.NoError(t, c.Close()) }()
+			catalogtest.Model(t, seed, 500, clock, memory.New(clock.Now), c)
+		})
+	}
 }

@@ -37,7 +37,11 @@ func (c *Catalog) Fold(ctx context.Context, epoch catalog.BrokerEpoch, f catalog
 				return err
 			}
 		}
-		if err := t.addObjects(f.Objects); err != nil {
+		dead, err := t.addObjects(f.Objects)
+		if err != nil {
+			return err
+		}
+		if err := t.retire(dead); err != nil {
 			return err
 		}
 		if err := t.dropTail(f.Tail, f.After+1, f.Through); err != nil {
@@ -282,10 +286,15 @@ func (c *Catalog) Edit(ctx context.Context, epoch catalog.BrokerEpoch, e catalog
 				return err
 			}
 		}
-		if err := t.changeRefs(e.Deltas); err != nil {
+		dead, err := t.changeRefs(e.Deltas)
+		if err != nil {
 			return err
 		}
-		if err := t.addObjects(e.Objects); err != nil {
+		unborn, err := t.addObjects(e.Objects)
+		if err != nil {
+			return err
+		}
+		if err := t.retire(append(dead, unborn...)); err != nil {
 			return err
 		}
 		for _, id := range e.Purge {

@@ -19,9 +19,8 @@ func objectOf(r row) catalog.Object {
 	}
 }
 
-// addObjects notes new folded objects. Those that nothing refers to are retired at once.
-func (t *tx) addObjects(objs []catalog.Object) error {
-	var dead []string
+// addObjects notes new folded objects. It returns the keys of those that nothing refers to: they are retired at once.
+func (t *tx) addObjects(objs []catalog.Object) (dead []string, err error) {
 	for i := range objs {
 		o := &objs[i]
 		if o.Refs == 0 {
@@ -31,18 +30,18 @@ func (t *tx) addObjects(objs []catalog.Object) error {
 		n, err := t.exec("INSERT INTO objects ("+objectColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
 			int64(o.ID), o.Key, o.Size, int64(o.Checksum), int64(o.Generation), o.Refs, o.Live, t.now)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if n == 0 {
-			return fmt.Errorf("object %d is folded already: %w", o.ID, catalog.ErrConflict)
+			return nil, fmt.Errorf("object %d is folded already: %w", o.ID, catalog.ErrConflict)
 		}
 	}
-	return t.retire(dead)
+	return dead, nil
 }
 
-// changeRefs applies reference changes, and retires what nothing refers to any more.
-func (t *tx) changeRefs(deltas []catalog.RefDelta) error {
-	var dead []string
+// changeRefs applies reference changes. It returns the keys of objects that nothing refers to any more, which are
+// gone from the table.
+func (t *tx) changeRefs(deltas []catalog.RefDelta) (dead []string, err error) {
 	for _, d := range deltas {
 		var key string
 		var refs, live int64
@@ -50,9 +49,9 @@ func (t *tx) changeRefs(deltas []catalog.RefDelta) error {
 			func(r row) { key, refs, live = r.text(0), r.int(1)+d.Refs, r.int(2)+d.Live }, int64(d.Object))
 		switch {
 		case err != nil:
-			return err
+			return nil, err
 		case !found || refs < 0 || live < 0:
-			return fmt.Errorf("object %d is gone or loses more than it has: %w", d.Object, catalog.ErrConflict)
+			return nil, fmt.Errorf("object %d is gone or loses more than it has: %w", d.Object, catalog.ErrConflict)
 		case refs == 0:
 			dead = append(dead, key)
 			_, err = t.exec("DELETE FROM objects WHERE id = ?", int64(d.Object))
@@ -60,10 +59,10 @@ func (t *tx) changeRefs(deltas []catalog.RefDelta) error {
 			_, err = t.exec("UPDATE objects SET refs = ?, live = ? WHERE id = ?", refs, live, int64(d.Object))
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return t.retire(dead)
+	return dead, nil
 }
 
 // newBatch begins a batch of retired objects.
@@ -76,6 +75,7 @@ func (t *tx) newBatch() (int64, error) {
 	return batch, err
 }
 
+// retire makes a batch of objects that are no longer named.
 func (t *tx) retire(keys []string) error {
 	if len(keys) == 0 {
 		return nil
