@@ -30,6 +30,8 @@ type cli struct {
 	Produce produceCmd `cmd:"" help:"Write records from standard input or a file."`
 	Consume consumeCmd `cmd:"" help:"Read records from partitions."`
 	Bench   benchCmd   `cmd:"" help:"Load a Kafka broker, any Kafka broker, and measure."`
+	Inspect inspectCmd `cmd:"" help:"Show what is in an object, or how much there is of everything."`
+	Verify  verifyCmd  `cmd:"" help:"Check a stopped broker's log: manifest, objects, offsets."`
 	Version versionCmd `cmd:"" help:"Say which version this is."`
 }
 
