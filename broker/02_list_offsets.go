@@ -12,7 +12,7 @@ import (
 //
 // Behaviour: all special timestamps; by time, the first record at or after it that the isolation level may see.
 //
-// Deviations: the leader epoch of an earliest offset is not told (-1). There is no second tier: earliest local is the
+// Deviations: there is no second tier: earliest local is the
 // log start, latest tiered and earliest pending upload are unknown (-1).
 
 // The special timestamps of ListOffsets.
@@ -117,7 +117,7 @@ func (b *Broker) findOffset(ctx context.Context, tp catalog.TopicPartition, ts i
 	case tsLatest:
 		p.Offset, p.LeaderEpoch = end, o.LeaderEpoch
 	case tsEarliest, tsEarliestLocal:
-		p.Offset = o.LogStart
+		p.Offset, p.LeaderEpoch = o.LogStart, o.LogStartEpoch
 	case tsMax:
 		m, err := b.cfg.Log.MaxTimestamp(ctx, tp)
 		if err != nil {

@@ -42,6 +42,8 @@ type Offsets struct {
 	HighWatermark int64
 	LastStable    int64
 	LeaderEpoch   int32
+	// LogStartEpoch is the leader epoch of the record at the log start; -1 when the log is empty.
+	LogStartEpoch int32
 }
 
 // TimestampOffset is a record found by time. Offset is -1 when there is none.

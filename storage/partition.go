@@ -119,10 +119,15 @@ func (p *partition) dropRowsLocked() {
 
 // offsetsLocked is what clients are told.
 func (p *partition) offsetsLocked() Offsets {
-	return Offsets{
-		LogStart: p.mu.logStart, HighWatermark: max(p.mu.hw, p.mu.logStart), LastStable: max(p.mu.hw, p.mu.logStart),
-		LeaderEpoch: p.mu.leaderEpoch,
+	end := max(p.mu.hw, p.mu.logStart)
+	o := Offsets{
+		LogStart: p.mu.logStart, HighWatermark: end, LastStable: end, LeaderEpoch: p.mu.leaderEpoch, LogStartEpoch: -1,
 	}
+	if es := p.mu.epochs; o.LogStart < end && len(es) > 0 {
+		i := sort.Search(len(es), func(i int) bool { return es[i].Start > o.LogStart })
+		o.LogStartEpoch = int32(es[max(i-1, 0)].Epoch)
+	}
+	return o
 }
 
 // load brings the partition's folded row into memory, once a term. Partitions with extents in the tail were loaded

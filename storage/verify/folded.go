@@ -215,8 +215,8 @@ func (c *checker) batchAt(ctx context.Context, o *chunkObject, pos, base int64) 
 		return fmt.Sprintf("no batch can be read at byte %d: %v", pos, err), nil
 	}
 	h, err := recordbatch.ParseHeader(head)
-	if err != nil || h.BaseOffset != base || h.Magic != 2 {
-		return fmt.Sprintf("no batch with offset %d starts at byte %d", base, pos), nil
+	if err == nil && h.BaseOffset == base && h.Magic == 2 {
+		return "", nil
 	}
-	return "", nil
+	return fmt.Sprintf("no batch with offset %d starts at byte %d", base, pos), nil
 }

@@ -266,7 +266,7 @@ func TestDamagedManifestIsFound(t *testing.T) {
 			id := l.folded()[0].ID
 			c.tail = func(r *catalog.TailEntry) bool { r.Object = id; return true }
 		}},
-		"tail extent of unknown partition": {kind: Tail, lie: func(l *life, c *liar) {
+		"tail extent of unknown partition": {kind: Tail, lie: func(_ *life, c *liar) {
 			c.tail = func(r *catalog.TailEntry) bool {
 				reindexed(r, func(ix *segment.Index) { ix.Extents[2].Partition = 9 })
 				return true
@@ -288,7 +288,7 @@ func TestDamagedManifestIsFound(t *testing.T) {
 		"packed row gone, references": {kind: References, lie: func(l *life, c *liar) {
 			c.rows = func(r *catalog.PackedRow) bool { return r.TopicPartition != l.tps[1] }
 		}},
-		"packed row does not decode": {kind: Packed, lie: func(l *life, c *liar) {
+		"packed row does not decode": {kind: Packed, lie: func(_ *life, c *liar) {
 			c.rows = func(r *catalog.PackedRow) bool { r.Extents = r.Extents[1:]; return true }
 		}},
 		"packed row empty": packed(Packed, func([]segment.PackedExtent) []segment.PackedExtent { return nil }),
@@ -323,10 +323,10 @@ func TestDamagedManifestIsFound(t *testing.T) {
 		"history beyond the log": state(Epoch, func(st *catalog.PartitionState) {
 			st.LeaderEpochs = append(st.LeaderEpochs, catalog.EpochStart{Epoch: 9, Start: st.LogEnd})
 		}),
-		"partition row gone":           {kind: State, lie: func(l *life, c *liar) { c.state = func(st *catalog.PartitionState) bool { return st.Partition != 1 } }},
+		"partition row gone":           {kind: State, lie: func(_ *life, c *liar) { c.state = func(st *catalog.PartitionState) bool { return st.Partition != 1 } }},
 		"lease gone":                   {kind: Epoch, lie: func(_ *life, c *liar) { c.lease = func(*catalog.Lease) bool { return false } }},
 		"lease older than records":     {kind: Epoch, lie: func(_ *life, c *liar) { c.lease = func(l *catalog.Lease) bool { l.Epoch = 0; return true } }},
-		"packed rows overlap":          {kind: Overlap, lie: func(l *life, c *liar) { c.Catalog = &doubled{Catalog: c.Catalog} }},
+		"packed rows overlap":          {kind: Overlap, lie: func(_ *life, c *liar) { c.Catalog = &doubled{Catalog: c.Catalog} }},
 		"partitions the topic has not": {kind: Packed, lie: func(_ *life, c *liar) { c.Catalog = &shrunk{Catalog: c.Catalog} }},
 	} {
 		t.Run(name, func(t *testing.T) {
