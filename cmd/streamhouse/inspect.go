@@ -29,7 +29,7 @@ type inspectCmd struct {
 }
 
 // Help is what --help shows below the summary.
-func (inspectCmd) Help() string {
+func (*inspectCmd) Help() string {
 	return `Examples:
   streamhouse inspect
       how much the catalog names and the store holds

@@ -27,7 +27,7 @@ type verifyCmd struct {
 }
 
 // Help is what --help shows below the summary.
-func (verifyCmd) Help() string {
+func (*verifyCmd) Help() string {
 	return `Checks everything that was ever acknowledged and is still kept: that each object is there and sound, that the
 manifest agrees with itself and with the objects, and that each partition's offsets are dense from its log start to its
 end. The broker must be stopped. Nothing is changed.

@@ -133,8 +133,11 @@ func TestVerifyNeedsAStoppedBrokerAndAFolder(t *testing.T) {
 	require.NoDirExists(t, none, "looking makes nothing")
 
 	for _, args := range [][]string{
-		{"verify", "--catalog", "memory:", "--data-dir", dir}, {"verify", "--store", "memory:", "--data-dir", dir},
-		{"verify", "--store", "ftp:x"}, {"verify", "--parallel", "-1"}, {"inspect", "--catalog", "postgres://x", "log/x"},
+		{"verify", "--catalog", "memory:", "--data-dir", dir},
+		{"verify", "--store", "memory:", "--data-dir", dir},
+		{"verify", "--store", "ftp:x"},
+		{"verify", "--parallel", "-1"},
+		{"inspect", "--catalog", "postgres://x", "log/x"},
 	} {
 		require.Equal(t, exitUsage, exec(t, "", args...).code, "%v", args)
 	}

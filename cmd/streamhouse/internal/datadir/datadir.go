@@ -24,10 +24,10 @@ import (
 	"github.com/streamhouse/streamhouse/storage/objstore/fs"
 )
 
-// ErrInUse: a broker, or another command, uses the folder.
+// ErrInUse means that a broker, or another command, uses the folder.
 var ErrInUse = fs.ErrLocked
 
-// ErrVolatile: the settings name a catalog or store that is gone with the process it was in.
+// ErrVolatile means that the settings name a catalog or store that is gone with the process it was in.
 var ErrVolatile = errors.New("what was kept in memory is gone with its process: there is nothing to look at")
 
 // Flags say where the data is, in the words of `serve`.
@@ -116,8 +116,8 @@ func Open(ctx context.Context, at Locations, log *slog.Logger) (_ *Data, err err
 // Close closes everything and gives the locks up.
 func (d *Data) Close() error {
 	var errs []error
-	for i := len(d.closers) - 1; i >= 0; i-- {
-		errs = append(errs, d.closers[i].Close())
+	for _, closer := range slices.Backward(d.closers) {
+		errs = append(errs, closer.Close())
 	}
 	d.closers = nil
 	return errors.Join(errs...)
