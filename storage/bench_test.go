@@ -35,7 +35,11 @@ type rig struct {
 func newRig(b testing.TB, size int) *rig {
 	w := newWorld(b, 1)
 	r := &rig{w: w}
-	r.e = w.open(func(c *Config) { c.Pool = slab.NewPool(64 << 20); c.TailCacheBytes = 32 << 20; c.FlushInterval = time.Millisecond })
+	r.e = w.open(func(c *Config) {
+		c.Pool = slab.NewPool(64 << 20)
+		c.TailCacheBytes = 32 << 20
+		c.FlushInterval = time.Millisecond
+	})
 	r.batch, r.h = w.bigBatch(size)
 	return r
 }

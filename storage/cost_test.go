@@ -110,8 +110,9 @@ func TestCostOfPartitions(t *testing.T) {
 			last, err = w.send(ctx, e, l, seq, []byte("some bytes"))
 			require.NoError(t, err)
 		}
-		close(gate)
+		gate <- struct{}{} // one object at a time, so that the commits are counted one by one
 		<-first.Done()
+		close(gate)
 		<-last.Done()
 		_, err = last.Result()
 		require.NoError(t, err)
