@@ -7,15 +7,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/catalog/catalogtest"
 	"github.com/streamhouse/streamhouse/catalog/memory"
 	"github.com/streamhouse/streamhouse/catalog/sqlite"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformance(t *testing.T) {
 	catalogtest.Run(t, func(t *testing.T, now func() time.Time) catalog.Catalog {

@@ -36,36 +36,55 @@ type write struct {
 }
 
 // write applies fn in a transaction, perhaps together with others. It returns after that was committed, or with the
-// error that kept it from being so. fn may run only once, on the writer's goroutine.
+// error that kept it from being so. fn runs at most once, on the writer's goroutine.
 func (c *Catalog) write(ctx context.Context, op string, fn func(*tx) error) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("%s: %w", op, translate(err))
-	}
-	w := &write{ctx: ctx, fn: fn, done: make(chan error, 1)}
-	select {
-	case c.queue <- w:
-	case <-ctx.Done():
-		return fmt.Errorf("%s: wait for the writer: %w", op, translate(ctx.Err()))
-	case <-c.closing:
-		return fmt.Errorf("%s: %w", op, catalog.ErrClosed)
-	}
-	var err error
-	select {
-	case err = <-w.done:
-	case <-ctx.Done():
-		err = w.abandon()
-	case <-c.stopped:
-		// The writer ended. It answered every write it took; this one may have slipped in behind.
-		select {
-		case err = <-w.done:
-		default:
-			err = catalog.ErrClosed
-		}
+	w, err := c.enqueue(ctx, fn)
+	if err == nil {
+		err = c.await(w)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", op, translate(err))
 	}
 	return nil
+}
+
+// enqueue hands a write to the writer.
+func (c *Catalog) enqueue(ctx context.Context, fn func(*tx) error) (*write, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	select {
+	case <-c.closing:
+		return nil, catalog.ErrClosed
+	default:
+	}
+	w := &write{ctx: ctx, fn: fn, done: make(chan error, 1)}
+	select {
+	case c.queue <- w:
+		return w, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for the writer: %w", ctx.Err())
+	case <-c.closing:
+		return nil, catalog.ErrClosed
+	}
+}
+
+// await waits for the answer to a write.
+func (c *Catalog) await(w *write) error {
+	select {
+	case err := <-w.done:
+		return err
+	case <-w.ctx.Done():
+		return w.abandon()
+	case <-c.stopped:
+	}
+	// The writer ended. It answered every write it took; this one may have slipped in behind.
+	select {
+	case err := <-w.done:
+		return err
+	default:
+		return catalog.ErrClosed
+	}
 }
 
 // abandon gives a write up whose context ended. It is not applied if the writer had not begun it; otherwise it is in
