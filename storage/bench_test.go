@@ -32,8 +32,9 @@ type rig struct {
 	ring  []Pending
 }
 
-func newRig(b testing.TB, size int) *rig {
-	w := newWorld(b, 1)
+func newRig(tb testing.TB, size int) *rig {
+	tb.Helper()
+	w := newWorld(tb, 1)
 	r := &rig{w: w}
 	r.e = w.open(func(c *Config) {
 		c.Pool = slab.NewPool(64 << 20)
@@ -46,6 +47,7 @@ func newRig(b testing.TB, size int) *rig {
 
 // append sends one batch, with at most 32 under way.
 func (r *rig) append(tb testing.TB) {
+	tb.Helper()
 	frame := r.e.cfg.Pool.Get(len(r.batch))
 	copy(frame.Bytes(), r.batch)
 	p, err := r.e.Append(tb.Context(), r.w.logs[0].tp, frame.Bytes(), r.h, frame)

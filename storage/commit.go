@@ -33,7 +33,7 @@ func (t *term) commit(ctx context.Context) {
 			}
 			return
 		}
-		t.apply(objs, at, time.Since(began))
+		t.apply(ctx, objs, at, time.Since(began))
 	}
 }
 
@@ -91,7 +91,7 @@ func (t *term) commitRows(ctx context.Context, objs []*openObject) (time.Time, e
 
 // apply moves high watermarks, hands the buffers to the tail cache, answers producers and wakes fetches: in that
 // order, so that who was answered can read.
-func (t *term) apply(objs []*openObject, at time.Time, took time.Duration) {
+func (t *term) apply(ctx context.Context, objs []*openObject, at time.Time, took time.Duration) {
 	var b bell
 	freed := int64(0)
 	orphans := []string(nil)
@@ -127,7 +127,7 @@ func (t *term) apply(objs []*openObject, at time.Time, took time.Duration) {
 		}
 	}
 	if len(orphans) > 0 {
-		t.e.deleteLosers(orphans)
+		t.e.deleteLosers(ctx, orphans)
 	}
 	if nudge {
 		t.e.wakeKeeper()

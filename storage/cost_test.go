@@ -22,9 +22,9 @@ var update = flag.Bool("update", false, "write golden files anew")
 
 // costs counts what an operation asks of store and catalog.
 type costs struct {
-	puts, gets, deletes                   atomic.Int64
-	commits, commitRows, folds, foldRows  atomic.Int64
-	partitionRows, mergeTails, edits, ids atomic.Int64
+	puts, gets                           atomic.Int64
+	commits, commitRows, folds, foldRows atomic.Int64
+	partitionRows, mergeTails, edits     atomic.Int64
 }
 
 func (c *costs) String() string {
@@ -33,8 +33,15 @@ func (c *costs) String() string {
 		name string
 		n    *atomic.Int64
 	}{
-		{"put", &c.puts}, {"get", &c.gets}, {"commit", &c.commits}, {"tail row", &c.commitRows}, {"merge tail", &c.mergeTails},
-		{"fold", &c.folds}, {"packed row", &c.foldRows}, {"partition row", &c.partitionRows}, {"edit", &c.edits},
+		{"put", &c.puts},
+		{"get", &c.gets},
+		{"commit", &c.commits},
+		{"tail row", &c.commitRows},
+		{"merge tail", &c.mergeTails},
+		{"fold", &c.folds},
+		{"packed row", &c.foldRows},
+		{"partition row", &c.partitionRows},
+		{"edit", &c.edits},
 	} {
 		if n := f.n.Swap(0); n > 0 {
 			fmt.Fprintf(&b, "  %s: %d\n", f.name, n)
@@ -106,7 +113,7 @@ func TestCostOfPartitions(t *testing.T) {
 		const batches = 10_000
 		for i := range int32(batches) {
 			l := w.logs[i%n]
-			seq := i/n + int32(1-min(i%n, 1))
+			seq := i/n + 1 - min(i%n, 1)
 			last, err = w.send(ctx, e, l, seq, []byte("some bytes"))
 			require.NoError(t, err)
 		}

@@ -204,6 +204,7 @@ func TestEveryCallFails(t *testing.T) {
 }
 
 func surviveOne(t *testing.T, f fault) {
+	t.Helper()
 	w := newWorld(t, 2)
 	s := newSeams(w, nil, nil)
 	cat, store := f.plans()

@@ -61,7 +61,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		e.blocks.Close()
 		return nil, err
 	}
-	run, cancel := context.WithCancel(context.Background())
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the engine outlives the call that opened it
 	e.cancel = cancel
 	e.wg.Go(func() { e.live(run, t) })
 	e.wg.Go(func() { e.keep(run) })

@@ -19,9 +19,9 @@ func (t *term) flush(ctx context.Context, uploads *sync.WaitGroup) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		wait, any := t.due()
+		wait, some := t.due()
 		switch {
-		case !any:
+		case !some:
 			select {
 			case <-ctx.Done():
 				return

@@ -42,8 +42,9 @@ type plog struct {
 	hw       int64 // the highest seen
 }
 
-func newWorld(t testing.TB, partitions int32) *world {
-	w := &world{t: t, cat: catmem.New(nil), store: storemem.New(), pid: 1}
+func newWorld(tb testing.TB, partitions int32) *world {
+	tb.Helper()
+	w := &world{t: tb, cat: catmem.New(nil), store: storemem.New(), pid: 1}
 	w.create(partitions)
 	return w
 }
@@ -125,8 +126,9 @@ func (w *world) produce(ctx context.Context, e *Engine, l *plog, value []byte) e
 	return err
 }
 
-func (l *plog) ack(t testing.TB, offset int64, value []byte) {
-	require.EqualValues(t, len(l.acked), offset, "offsets are dense")
+func (l *plog) ack(tb testing.TB, offset int64, value []byte) {
+	tb.Helper()
+	require.EqualValues(tb, len(l.acked), offset, "offsets are dense")
 	l.acked = append(l.acked, value)
 	l.seq++
 	l.maybe = nil

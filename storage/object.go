@@ -29,7 +29,6 @@ type openObject struct {
 	used    int         // of the arena
 	bytes   int64
 	extents int // upper bound: changes of partition
-	retried int
 
 	// From the seal on.
 	seq      catalog.Sequence

@@ -103,7 +103,7 @@ func (ps *producers) add(id int64, epoch int16, s sent, at int64) {
 }
 
 // committed moves the expiry of a producer. at is the catalog's time in milliseconds.
-func (ps *producers) committed(id int64, at int64) {
+func (ps *producers) committed(id, at int64) {
 	if p := ps.byID[id]; p != nil {
 		p.lastCommit = max(p.lastCommit, at)
 	}

@@ -33,7 +33,7 @@ func (t *term) mergeSegments(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list objects to merge: %w", err)
 	}
-	for gen := int32(0); gen < maxGeneration; gen++ {
+	for gen := range int32(maxGeneration) {
 		var group []catalog.Object
 		for i := range objs {
 			if o := &objs[i]; o.Generation == gen && (o.Size < segmentBytes/4 || o.Live/max(o.Refs, 1) < finalRun) {

@@ -101,9 +101,9 @@ type orphanSweep struct {
 
 // deleteLosers deletes upload attempts whose sequence was committed under another key. A failure leaves them to the
 // orphan sweep of a later process.
-func (e *Engine) deleteLosers(keys []string) {
+func (e *Engine) deleteLosers(ctx context.Context, keys []string) {
 	e.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), loserTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loserTimeout)
 		defer cancel()
 		if err := e.cfg.Store.Delete(ctx, keys); err != nil {
 			e.cfg.Logger.Warn("cannot delete superseded upload attempts", "objects", len(keys), "error", err)

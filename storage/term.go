@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -242,10 +243,7 @@ func (e *Engine) noteHeld(gained map[catalog.TopicID]int, all bool) {
 	for id, n := range gained {
 		e.mu.held[id] += n
 	}
-	held := make(map[catalog.TopicID]int, len(e.mu.held))
-	for id, n := range e.mu.held {
-		held[id] = n
-	}
+	held := maps.Clone(e.mu.held)
 	e.mu.Unlock()
 	if e.cfg.Hooks.Leases != nil {
 		e.cfg.Hooks.Leases(held)

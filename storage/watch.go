@@ -102,9 +102,9 @@ func (w *Watcher) tell(tps []catalog.TopicPartition) {
 			w.mu.moved[tp] = struct{}{}
 		}
 	}
-	any := len(w.mu.moved) > 0
+	told := len(w.mu.moved) > 0
 	w.mu.Unlock()
-	if any {
+	if told {
 		select {
 		case w.ch <- struct{}{}:
 		default:
