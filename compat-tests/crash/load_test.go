@@ -44,7 +44,7 @@ type load struct {
 
 // inFlight bounds what one producer has not been told about, in records: at a
 // crash it is what may or may not be in the log.
-const inFlight = 500
+const inFlight = 150
 
 // startLoad starts count producers on partitions partitions of topic.
 func startLoad(t *testing.T, b *target.Broker, topic string, partitions int32, count int) *load {
