@@ -17,10 +17,7 @@ func testEveryOrder(s *suite) {
 	names := []string{"commit", "fence", "release", "acquire"}
 	for _, order := range permutations(len(names)) {
 		for _, together := range []bool{false, true} {
-			what := fmt.Sprintf("together=%t:", together)
-			for _, i := range order {
-				what += " " + names[i]
-			}
+			what := fmt.Sprintf("%v of %v, together: %t", order, names, together)
 			tps := s.topic(2)
 			epoch, next := s.register(), s.register()
 			_, err := s.c.AcquireLeases(s.ctx(), epoch, tps[:1])

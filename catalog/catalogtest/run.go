@@ -282,13 +282,13 @@ func (s *suite) leases() map[catalog.TopicPartition]catalog.Lease {
 	return out
 }
 
-func equalEntries(t testing.TB, want, got []catalog.TailEntry) {
-	t.Helper()
-	require.Len(t, got, len(want))
+func equalEntries(tb testing.TB, want, got []catalog.TailEntry) {
+	tb.Helper()
+	require.Len(tb, got, len(want))
 	for i := range want {
-		require.True(t, want[i].CommittedAt.Equal(got[i].CommittedAt), "committed at %s, want %s", got[i].CommittedAt, want[i].CommittedAt)
+		require.True(tb, want[i].CommittedAt.Equal(got[i].CommittedAt), "committed at %s, want %s", got[i].CommittedAt, want[i].CommittedAt)
 		w, g := want[i], got[i]
 		w.CommittedAt, g.CommittedAt = time.Time{}, time.Time{}
-		require.Equal(t, w, g)
+		require.Equal(tb, w, g)
 	}
 }

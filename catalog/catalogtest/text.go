@@ -22,7 +22,7 @@ func writeText(b *strings.Builder, v reflect.Value) {
 		b.WriteString("-")
 		return
 	}
-	if t, ok := v.Interface().(time.Time); ok {
+	if t, ok := reflect.TypeAssert[time.Time](v); ok {
 		b.WriteString(t.UTC().Format("15:04:05.000000"))
 		return
 	}

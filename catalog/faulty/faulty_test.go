@@ -34,7 +34,7 @@ func callAll(t *testing.T, c catalog.Catalog, each func(method string, err error
 			args = append(args, reflect.Zero(method.Type().In(i)))
 		}
 		out := method.Call(args)
-		err, _ := out[len(out)-1].Interface().(error)
+		err, _ := reflect.TypeAssert[error](out[len(out)-1])
 		each(m.Name, err)
 	}
 }

@@ -43,7 +43,7 @@ func TestEveryMethodIsTold(t *testing.T) {
 			args = append(args, reflect.Zero(method.Type().In(i)))
 		}
 		out := method.Call(args)
-		err, _ := out[len(out)-1].Interface().(error)
+		err, _ := reflect.TypeAssert[error](out[len(out)-1])
 		require.True(t, errors.Is(err, catalog.ErrClosed), m.Name)
 	}
 	for _, op := range metered.Ops() {

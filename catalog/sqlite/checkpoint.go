@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"context"
 	"fmt"
 	"time"
 )
@@ -59,7 +58,7 @@ func (c *Catalog) checkpointer(db *conn) {
 
 // passive copies what can be copied without waiting for anybody. It returns the log's length in pages.
 func passive(db *conn) (pages int64, err error) {
-	err = db.query(context.Background(), "PRAGMA wal_checkpoint(PASSIVE)", func(r row) error {
+	err = db.query(db.whole, "PRAGMA wal_checkpoint(PASSIVE)", func(r row) error {
 		pages = r.int(1)
 		return nil
 	})

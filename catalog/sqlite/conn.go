@@ -16,7 +16,10 @@ import (
 // a goroutine and some dozen allocations to each statement, and its pool fits neither one writer nor readers that
 // must be read-only. Statements are prepared once and kept.
 type conn struct {
-	raw   driver.Conn
+	raw driver.Conn
+	// whole is the context of every statement: they are short and run to their end. Interrupting one would take the
+	// transaction of a whole group with it, and the driver would start a goroutine per statement to watch for that.
+	whole context.Context
 	stmts map[string]driver.Stmt
 	args  []driver.NamedValue
 	bound int64 // what was written, roughly: bytes of blobs and texts bound, 1 KiB a statement, 256 B a row
@@ -28,7 +31,7 @@ func openConn(path, mode string, pragmas ...string) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, translate(err))
 	}
-	c := &conn{raw: raw, stmts: make(map[string]driver.Stmt)}
+	c := &conn{raw: raw, whole: context.Background(), stmts: make(map[string]driver.Stmt)}
 	for _, p := range pragmas {
 		if err := c.once("PRAGMA " + p); err != nil {
 			return nil, errors.Join(fmt.Errorf("set %s on %s: %w", p, path, translate(err)), raw.Close())
@@ -88,7 +91,7 @@ func (c *conn) exec(query string, args ...any) (int64, error) {
 		return 0, err
 	}
 	named := c.named(args)
-	res, err := s.(driver.StmtExecContext).ExecContext(context.Background(), named)
+	res, err := s.(driver.StmtExecContext).ExecContext(c.whole, named)
 	clear(named) // keeps no caller's bytes alive
 	if err != nil {
 		return 0, err
@@ -104,7 +107,7 @@ func (c *conn) once(query string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.(driver.StmtExecContext).ExecContext(context.Background(), nil)
+	_, err = s.(driver.StmtExecContext).ExecContext(c.whole, nil)
 	return errors.Join(err, s.Close())
 }
 
@@ -116,7 +119,7 @@ func (c *conn) query(ctx context.Context, query string, each func(row) error, ar
 		return err
 	}
 	named := c.named(args)
-	rows, err := s.(driver.StmtQueryContext).QueryContext(context.Background(), named)
+	rows, err := s.(driver.StmtQueryContext).QueryContext(c.whole, named) //nolint:contextcheck // see whole; ctx is looked at below
 	clear(named)
 	if err != nil {
 		return err
@@ -142,7 +145,7 @@ func (c *conn) query(ctx context.Context, query string, each func(row) error, ar
 // one is query for at most one row. It reports whether there was one.
 func (c *conn) one(query string, get func(row), args ...any) (bool, error) {
 	found := false
-	err := c.query(context.Background(), query, func(r row) error {
+	err := c.query(c.whole, query, func(r row) error {
 		if !found {
 			get(r)
 		}

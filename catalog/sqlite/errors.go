@@ -10,7 +10,7 @@ import (
 	"github.com/streamhouse/streamhouse/catalog"
 )
 
-// ErrDamaged: the file is not a catalog of this program, or its pages contradict each other. Nothing is repaired
+// ErrDamaged means that the file is not a catalog of this program, or its pages contradict each other. Nothing is repaired
 // here; the operator has to restore a copy.
 var ErrDamaged = errors.New("catalog file is damaged: restore it from a copy, or look at it with the sqlite3 shell's .recover")
 
@@ -32,8 +32,7 @@ const (
 )
 
 func code(err error) int {
-	var e *sqlite.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
 		return e.Code() & 0xff
 	}
 	return 0

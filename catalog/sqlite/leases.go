@@ -62,7 +62,7 @@ func (c *Catalog) AcquireLeases(ctx context.Context, epoch catalog.BrokerEpoch, 
 			}
 			taken = n
 			const held = "SELECT topic, partition, holder, epoch FROM leases WHERE holder = ? ORDER BY topic, partition"
-			if err := t.query(context.Background(), held, note, int64(epoch)); err != nil {
+			if err := t.query(t.whole, held, note, int64(epoch)); err != nil {
 				return err
 			}
 		}
@@ -73,7 +73,7 @@ func (c *Catalog) AcquireLeases(ctx context.Context, epoch catalog.BrokerEpoch, 
 				return err
 			}
 			taken += n
-			err = t.query(context.Background(), `SELECT topic, partition, holder, epoch FROM leases
+			err = t.query(t.whole, `SELECT topic, partition, holder, epoch FROM leases
 				WHERE holder = ? AND topic = ? AND partition IN (SELECT value FROM json_each(?)) ORDER BY partition`,
 				note, int64(epoch), g.id[:], g.partitions)
 			if err != nil {

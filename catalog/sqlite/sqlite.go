@@ -139,14 +139,7 @@ func (c *Catalog) now() int64 {
 	}
 }
 
-// fromTime and toTime keep the zero time zero.
-func fromTime(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
-}
-
+// toTime makes a time of a column; 0 stands for none.
 func toTime(ns int64) time.Time {
 	if ns == 0 {
 		return time.Time{}

@@ -166,7 +166,7 @@ type tailRow struct {
 func (t *tx) tailRows(epoch catalog.BrokerEpoch, from, to catalog.Sequence) (rows []tailRow, err error) {
 	const read = `SELECT first_sequence, last_sequence, object, committed_at FROM tail
 		WHERE epoch = ? AND last_sequence BETWEEN ? AND ? ORDER BY last_sequence`
-	err = t.query(context.Background(), read, func(r row) error {
+	err = t.query(t.whole, read, func(r row) error {
 		rows = append(rows, tailRow{catalog.Sequence(r.int(0)), catalog.Sequence(r.int(1)), catalog.ObjectID(r.int(2)), r.int(3)})
 		return nil
 	}, int64(epoch), int64(from), int64(to))

@@ -24,7 +24,7 @@ type tx struct {
 
 // write is one caller's write on its way through the writer.
 type write struct {
-	ctx context.Context //nolint:containedctx // travels with the write through the queue
+	ctx context.Context // travels with the write through the queue
 	fn  func(*tx) error
 	// done gets the answer once the transaction ended. Capacity 1: the caller may be gone.
 	done chan error
