@@ -98,6 +98,7 @@ func (t *term) appendLocked(p *partition, batch []byte, h *recordbatch.Header, f
 			p.mu.producers.trim(time.Now().Add(-t.e.cfg.ProducerExpiry).UnixMilli(), t.e.cfg.MaxProducers)
 		}
 	}
+	t.buffered(int64(len(batch)))
 	if hook := t.e.cfg.Hooks.Appended; hook != nil {
 		hook(p.tp, int(h.NumRecords))
 	}

@@ -81,6 +81,7 @@ func (t *term) commitRows(ctx context.Context, objs []*openObject) (time.Time, e
 			return time.Time{}, ctx.Err()
 		}
 		inDoubt = true
+		t.retried()
 		t.setTrouble(fmt.Errorf("the catalog does not take commits: %w", err))
 		t.e.cfg.Logger.Warn("cannot commit, trying again", "sequence", last.Last, "error", err)
 		if !wait.sleep(ctx) {
@@ -116,6 +117,7 @@ func (t *term) apply(ctx context.Context, objs []*openObject, at time.Time, took
 	t.freeRoomLocked()
 	nudge := t.mu.rows >= hotMergeObjects
 	t.mu.Unlock()
+	t.buffered(-freed)
 	for _, o := range objs {
 		close(o.flight.done)
 	}

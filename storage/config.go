@@ -20,8 +20,9 @@ type Config struct {
 
 	// Registration is what this broker says of itself; the engine fills Incarnation anew for each term.
 	Registration catalog.Registration
-	// PredecessorsDead: the caller has proof (the data folder's lock) that no other process of this catalog lives.
-	// All earlier broker epochs are fenced at once.
+	// PredecessorsDead: the caller has proof (the data folder's lock, which it keeps) that no other process of this
+	// catalog lives. All earlier broker epochs are fenced at once, and the lease is trusted also while the session
+	// cannot be renewed: nobody is there who could take it. A full disk then stops writes, not reads.
 	PredecessorsDead bool
 	// Process is the random id of this process in object keys.
 	Process [16]byte
@@ -64,6 +65,13 @@ type Hooks struct {
 	Failed func(tp catalog.TopicPartition, records int)
 	// Batch: one batch was committed.
 	Batch func(tp catalog.TopicPartition, records, bytes int, waited time.Duration)
+	// Sealed: a log object was closed to appends, because it was full or because its time had come.
+	Sealed func(full bool)
+	// Uploading and Buffered move the number of uploads under way and of bytes appended and not committed.
+	Uploading func(moved int)
+	Buffered  func(moved int64)
+	// Retried: a PUT or a commit failed and is tried again.
+	Retried func()
 	// Flushed: one log object was uploaded and committed.
 	Flushed func(bytes int64, uploaded, committed time.Duration)
 	// Rewritten: a fold, hot merge or segment merge ended; kind is fold, hot or segment.

@@ -325,3 +325,40 @@ func TestConfigIsChecked(t *testing.T) {
 	require.Error(t, err)
 	require.False(t, errors.Is(err, ErrNotLeader))
 }
+
+// TestCommitsFollowSequences holds the first upload back while later ones finish: nothing of them may be acknowledged
+// or seen before it.
+func TestCommitsFollowSequences(t *testing.T) {
+	ctx := t.Context()
+	w := newWorld(t, 1)
+	store := &heldStore{Store: w.store, first: make(chan struct{}), puts: make(chan string, 10)}
+	w.store = store
+	e := w.open()
+	l := w.logs[0]
+	var pending []Pending
+	for i := range int32(3) {
+		p, err := w.send(ctx, e, l, i, value(0, int(i), 100))
+		require.NoError(t, err)
+		pending = append(pending, p)
+		l.maybe = append(l.maybe, value(0, int(i), 100))
+		<-store.puts // the first upload has begun, the others have ended
+	}
+	select {
+	case <-pending[1].Done():
+		t.Fatal("a later object was committed before an earlier one")
+	case <-pending[2].Done():
+		t.Fatal("a later object was committed before an earlier one")
+	case <-time.After(20 * time.Millisecond):
+	}
+	off, err := e.Offsets(ctx, l.tp)
+	require.NoError(t, err)
+	require.Zero(t, off.HighWatermark)
+	close(store.first)
+	for i, p := range pending {
+		<-p.Done()
+		a, err := p.Result()
+		require.NoError(t, err)
+		require.EqualValues(t, i, a.BaseOffset)
+	}
+	w.check(ctx, e)
+}

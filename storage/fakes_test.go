@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"sync"
 
 	"github.com/streamhouse/streamhouse/storage/objstore"
 )
@@ -21,4 +22,25 @@ func (s *gatedStore) Put(ctx context.Context, key string, body objstore.Body) er
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// heldStore holds the first PUT until first is closed, and tells when that has begun and the others are done.
+type heldStore struct {
+	objstore.Store
+	once  sync.Once
+	first chan struct{}
+	puts  chan string
+}
+
+func (s *heldStore) Put(ctx context.Context, key string, body objstore.Body) error {
+	held := false
+	s.once.Do(func() { held = true })
+	if held {
+		s.puts <- key
+		<-s.first
+		return s.Store.Put(ctx, key, body)
+	}
+	err := s.Store.Put(ctx, key, body)
+	s.puts <- key
+	return err
 }

@@ -70,7 +70,11 @@ func (t *term) seal() *openObject {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var o *openObject
-	if len(t.mu.full) > 0 {
+	full := len(t.mu.full) > 0
+	if hook := t.e.cfg.Hooks.Sealed; hook != nil {
+		defer hook(full)
+	}
+	if full {
 		o = t.mu.full[0]
 		t.mu.full[0] = nil
 		t.mu.full = t.mu.full[1:]
@@ -86,6 +90,10 @@ func (t *term) seal() *openObject {
 
 // upload lays the object out and puts it, under a new key for each try, until it is stored or the term ends.
 func (t *term) upload(ctx context.Context, o *openObject) {
+	if hook := t.e.cfg.Hooks.Uploading; hook != nil {
+		hook(1)
+		defer hook(-1)
+	}
 	var b segment.Builder
 	built, err := o.layout(&b)
 	if err != nil { // a defect: nothing from outside decides over the layout
@@ -116,6 +124,7 @@ func (t *term) upload(ctx context.Context, o *openObject) {
 		if ctx.Err() != nil {
 			return
 		}
+		t.retried()
 		t.setTrouble(fmt.Errorf("the object store does not take log objects: %w", err))
 		t.e.cfg.Logger.Warn("cannot store a log object, trying again", "sequence", o.seq, "attempt", attempt, "error", err)
 		if !wait.sleep(ctx) {

@@ -172,7 +172,7 @@ func (ps *producers) states() []ProducerState {
 }
 
 // Producer snapshot, version 1 (docs/formats/producers.md): version byte; uvarint count; per producer varints id,
-// epoch, last commit; uvarint number of batches; per batch varints first, last, base. CRC-32C of all before, big endian.
+// epoch, last commit; uvarint number of batches; per batch varints first, last, base. CRC-32C of all before, little endian.
 const producersVersion = 1
 
 var (
@@ -200,7 +200,7 @@ func (ps *producers) encode() []byte {
 			b = binary.AppendVarint(b, s.base)
 		}
 	}
-	return binary.BigEndian.AppendUint32(b, checksum(b))
+	return binary.LittleEndian.AppendUint32(b, checksum(b))
 }
 
 func decodeProducers(b []byte) (producers, error) {
@@ -208,7 +208,7 @@ func decodeProducers(b []byte) (producers, error) {
 	if len(b) == 0 {
 		return ps, nil
 	}
-	if len(b) < 6 || checksum(b[:len(b)-4]) != binary.BigEndian.Uint32(b[len(b)-4:]) {
+	if len(b) < 6 || checksum(b[:len(b)-4]) != binary.LittleEndian.Uint32(b[len(b)-4:]) {
 		return ps, fmt.Errorf("check producer snapshot: %w", errSnapshot)
 	}
 	if b[0] != producersVersion {

@@ -2,6 +2,8 @@ package storage
 
 import (
 	"math"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -89,6 +91,13 @@ func TestProducerSnapshot(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, ps, got)
 	require.Equal(t, b, got.encode())
+	golden := filepath.Join("testdata", "producers.v1")
+	if *update {
+		require.NoError(t, os.WriteFile(golden, b, 0o644))
+	}
+	want, err := os.ReadFile(golden)
+	require.NoError(t, err)
+	require.Equal(t, want, b, "version 1 is written down")
 	for i := range b {
 		bad := append([]byte(nil), b...)
 		bad[i] ^= 0x40

@@ -256,7 +256,9 @@ func (t *term) trust(asked time.Time) {
 	t.trustedUntil.Store(int64(asked.Sub(t.start) + ttl - ttl/5))
 }
 
-func (t *term) trusted() bool { return int64(time.Since(t.start)) < t.trustedUntil.Load() }
+func (t *term) trusted() bool {
+	return t.e.cfg.PredecessorsDead || int64(time.Since(t.start)) < t.trustedUntil.Load()
+}
 
 func (t *term) trouble() error {
 	t.mu.Lock()
@@ -304,11 +306,12 @@ func (t *term) run(parent context.Context) error {
 // abandon fails every append that was not committed. Nobody uploads or commits any more.
 func (t *term) abandon() {
 	t.mu.Lock()
-	lost := t.mu.inflight
+	lost, dropped := t.mu.inflight, t.mu.uncommitted
 	t.mu.inflight, t.mu.full, t.mu.open = nil, nil, nil
 	t.mu.uncommitted = 0
 	t.freeRoomLocked()
 	t.mu.Unlock()
+	t.buffered(-dropped)
 	for _, o := range lost {
 		for i := range o.entries {
 			if hook := t.e.cfg.Hooks.Failed; hook != nil {
@@ -320,6 +323,18 @@ func (t *term) abandon() {
 		for _, f := range o.frames {
 			f.Release()
 		}
+	}
+}
+
+func (t *term) buffered(moved int64) {
+	if hook := t.e.cfg.Hooks.Buffered; hook != nil {
+		hook(moved)
+	}
+}
+
+func (t *term) retried() {
+	if hook := t.e.cfg.Hooks.Retried; hook != nil {
+		hook()
 	}
 }
 
