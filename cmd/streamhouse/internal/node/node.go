@@ -1,10 +1,3 @@
-// Package node puts a broker together from its parts and runs it: it chooses the implementations that the settings
-// name, connects the hooks of each part to metrics, and starts and stops everything in order. No decision about Kafka
-// or storage is made here.
-//
-// Start: lock the data folder, open catalog and store, open the engine (which registers a broker epoch and loads the
-// tail), bind the listeners, read the topics, serve. Stop, in reverse: stop accepting, finish answers, commit what was
-// appended, resign the broker epoch, close.
 package node
 
 import (
@@ -17,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -49,9 +44,10 @@ type Node struct {
 
 	catalog   catalog.Catalog
 	store     objstore.Store
-	engine    *storage.Engine
+	engine    *storage.Engine // set before phase is serving
 	broker    *broker.Broker
 	http      *metrics.Server
+	phase     atomic.Pointer[string] // why it is not ready, or ""
 	listeners []net.Listener
 	resolved  []config.Listener
 	closers   []io.Closer // in the order opened
@@ -61,9 +57,10 @@ type Node struct {
 func Start(ctx context.Context, cfg config.Config, version string, log *slog.Logger) (_ *Node, err error) {
 	debug.SetMemoryLimit(cfg.MemoryLimit)
 	n := &Node{cfg: cfg, log: log}
+	n.phase.Store(&starting)
 	defer func() {
 		if err != nil {
-			n.closeAll()
+			n.abort()
 		}
 	}()
 	n.metrics = metrics.New(metrics.Options{MaxPartitions: cfg.MaxPartitionMetrics, Version: version, Logger: log})
@@ -82,27 +79,24 @@ func Start(ctx context.Context, cfg config.Config, version string, log *slog.Log
 	if err := n.openBroker(ctx, pool); err != nil {
 		return nil, err
 	}
-	if cfg.HTTPAddr != "" {
-		n.http, err = metrics.NewServer(ctx, metrics.ServerOptions{
-			Addr: cfg.HTTPAddr, Metrics: n.metrics, Ready: n.ready, Pprof: cfg.Pprof, Logger: log,
-		})
-		if err != nil {
-			return nil, fmt.Errorf("--http-addr: %w", err)
-		}
-	}
+	n.countLeases()
+	n.phase.Store(&serving)
 	return n, nil
 }
 
+// What /ready says while the engine is not asked.
+var starting, serving, stopping = "the broker is starting", "", "the broker is stopping"
+
 // openData opens catalog and store. It reports whether no other process can use this catalog.
 func (n *Node) openData(ctx context.Context) (embedded bool, err error) {
-	folders := map[string]bool{}
+	var folders []string
 	if n.cfg.Catalog.Kind == config.KindSQLite {
-		folders[filepath.Dir(n.cfg.Catalog.Path)] = true
+		folders = append(folders, filepath.Dir(n.cfg.Catalog.Path))
 	}
-	if n.cfg.Store.Kind == config.KindFile {
-		folders[n.cfg.Store.Path] = true
+	if n.cfg.Store.Kind == config.KindFile && !slices.Contains(folders, n.cfg.Store.Path) {
+		folders = append(folders, n.cfg.Store.Path)
 	}
-	for dir := range folders {
+	for _, dir := range folders {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
 			return false, fmt.Errorf("make the data folder: %w", err)
 		}
@@ -125,7 +119,7 @@ func (n *Node) openData(ctx context.Context) (embedded bool, err error) {
 		return false, fmt.Errorf("open the catalog: %w", err)
 	}
 	n.closers = append(n.closers, cat)
-	n.catalog = catmetered.New(cat, n.watch.catalogHooks())
+	n.catalog = &tappedCatalog{Catalog: catmetered.New(cat, n.watch.catalogHooks()), read: n.watch.topicsRead}
 	var store objstore.Store
 	switch n.cfg.Store.Kind {
 	case config.KindFile:
@@ -190,14 +184,10 @@ func (n *Node) openBroker(ctx context.Context, pool *slab.Pool) error {
 	if err != nil {
 		return fmt.Errorf("make the broker: %w", err)
 	}
-	n.watch.names = n.broker.TopicName
-	if err := n.broker.RefreshTopics(ctx); err != nil {
-		return err
-	}
-	return nil
+	return n.broker.RefreshTopics(ctx)
 }
 
-// listen binds all addresses, so that one in use is an error before anything is registered.
+// listen binds all addresses, so that one in use is an error before anything is registered. HTTP is served from here on.
 func (n *Node) listen(ctx context.Context) error {
 	for _, l := range n.cfg.Listeners {
 		var lc net.ListenConfig
@@ -211,6 +201,17 @@ func (n *Node) listen(ctx context.Context) error {
 		}
 		n.resolved = append(n.resolved, l)
 	}
+	if n.cfg.HTTPAddr == "" {
+		return nil
+	}
+	server, err := metrics.NewServer(ctx, metrics.ServerOptions{
+		Addr: n.cfg.HTTPAddr, Metrics: n.metrics, Ready: n.ready, Pprof: n.cfg.Pprof, Logger: n.log,
+	})
+	if err != nil {
+		return fmt.Errorf("--http-addr: %w", err)
+	}
+	n.http = server
+	server.Start()
 	return nil
 }
 
@@ -225,23 +226,34 @@ func (n *Node) HTTPAddr() net.Addr {
 	return n.http.Addr()
 }
 
+// ready is asked for /ready and before each scrape.
 func (n *Node) ready(ctx context.Context) error {
+	if why := *n.phase.Load(); why != serving {
+		return errors.New(why)
+	}
+	if n.watch.recount.Load() {
+		n.countLeases()
+	}
 	if err := n.engine.Ready(); err != nil {
 		return err
 	}
 	if err := n.catalog.Ping(ctx); err != nil {
-		return fmt.Errorf("the catalog does not answer: %w", err)
+		return fmt.Errorf("the catalog does not take writes: %w", err)
 	}
 	return nil
 }
 
-// Run serves until ctx ends or a listener fails, then stops everything within the shutdown timeout.
+func (n *Node) countLeases() {
+	n.watch.countLeases(func(tp catalog.TopicPartition) bool {
+		_, err := n.engine.Leader(tp)
+		return err == nil
+	})
+}
+
+// Run serves until ctx ends or a listener fails, then stops everything within the shutdown timeout. Call it once.
 func (n *Node) Run(ctx context.Context) error {
 	serveCtx, stop := context.WithCancel(ctx)
 	defer stop()
-	if n.http != nil {
-		n.http.Start()
-	}
 	failed := make(chan error, len(n.listeners)+1)
 	for i, ln := range n.listeners {
 		name := n.resolved[i].Name
@@ -256,20 +268,32 @@ func (n *Node) Run(ctx context.Context) error {
 		running--
 	}
 	n.log.Info("stopping")
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.cfg.ShutdownTimeout)
-	defer cancel()
-	errs := []error{err, n.broker.Shutdown(limit)}
+	n.phase.Store(&stopping)
+	errs := []error{err, n.stop(context.WithoutCancel(ctx))}
 	stop()
 	for range running {
-		<-failed
-	}
-	errs = append(errs, n.engine.Close(limit))
-	n.engine = nil
-	if n.http != nil {
-		errs = append(errs, n.http.Shutdown(limit))
+		errs = append(errs, <-failed)
 	}
 	n.closeAll()
+	n.log.Info("stopped")
 	return errors.Join(errs...)
+}
+
+// stop ends the broker, then the engine, then HTTP.
+func (n *Node) stop(ctx context.Context) error {
+	limit, cancel := context.WithTimeout(ctx, n.cfg.ShutdownTimeout)
+	defer cancel()
+	answers, cancelAnswers := context.WithTimeout(limit, n.cfg.ShutdownTimeout*3/4)
+	defer cancelAnswers()
+	if err := n.broker.Shutdown(answers); err != nil {
+		// Who does not take its answers must not keep those from being committed that did.
+		n.log.Warn("clients were cut off: they did not take their answers in time", "error", err)
+	}
+	err := n.engine.Close(limit)
+	if n.http == nil {
+		return err
+	}
+	return errors.Join(err, n.http.Shutdown(limit))
 }
 
 // refresh looks for topics changed by others once a second; the broker's own changes it knows at once.
@@ -284,24 +308,34 @@ func (n *Node) refresh(ctx context.Context) error {
 			if err := n.broker.RefreshTopics(ctx); err != nil && ctx.Err() == nil {
 				n.log.Warn("cannot refresh topics", "error", err)
 			}
+			n.countLeases() // a lease can be lost without a word: not renewed in time
 		}
 	}
 }
 
-// closeAll closes what is open, last first. The engine, if it is still there, ends as in a crash: used when the start
-// failed.
-func (n *Node) closeAll() {
-	for _, l := range n.listeners {
-		_ = l.Close() // closed by Serve already, if that ran
+// abort undoes a start that failed. The engine, if it is there, ends as in a crash.
+func (n *Node) abort() {
+	if n.http != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := n.http.Shutdown(ctx); err != nil {
+			n.log.Warn("cannot stop HTTP", "error", err)
+		}
 	}
 	if n.engine != nil {
 		n.engine.Kill()
-		n.engine = nil
+	}
+	n.closeAll()
+}
+
+// closeAll closes listeners, store, catalog and locks: what was opened last, first.
+func (n *Node) closeAll() {
+	for _, l := range n.listeners {
+		_ = l.Close() // closed by Serve already, if that ran
 	}
 	for i := len(n.closers) - 1; i >= 0; i-- {
 		if err := n.closers[i].Close(); err != nil {
 			n.log.Warn("cannot close", "error", err)
 		}
 	}
-	n.closers = nil
 }

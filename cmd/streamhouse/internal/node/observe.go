@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/streamhouse/streamhouse/broker"
@@ -15,169 +16,67 @@ import (
 	"github.com/streamhouse/streamhouse/storage/objstore/metered"
 )
 
-// observer hands what the parts tell to metrics. Handles are resolved once per topic and partition.
+// observer hands what the parts tell to metrics. Its hooks allocate nothing once a topic's recorders are made.
 type observer struct {
-	m     *metrics.Metrics
-	names func(id [16]byte) (string, bool) // set before anything is served
+	m       *metrics.Metrics
+	topics  atomic.Pointer[topics]
+	nowhere *metrics.TopicProducer // errors about topics that are not known
 
 	apis sync.Map // api name -> *metrics.APIRecorder
 
+	counting sync.Mutex  // one countLeases at a time
+	recount  atomic.Bool // leases changed since they were counted
+
 	mu struct {
-		sync.RWMutex
-		byID   map[catalog.TopicPartition]*handles
-		byName map[string]*topicHandles
-		held   map[catalog.TopicID]int
-		open   int
-		cached int64
+		sync.Mutex // also: one topicsRead at a time
+		open       int
+		cached     int64
 	}
-}
-
-// handles are the recorders of one partition that the engine's hooks need.
-type handles struct {
-	topic    *topicHandles
-	producer *metrics.PartitionProducer
-	agent    *metrics.PartitionAgent
-}
-
-type topicHandles struct {
-	name     string
-	producer *metrics.TopicProducer
-	consumer *metrics.TopicConsumer
-	nobody   *metrics.GroupConsumer // fetches that no group is known for
-	agent    *metrics.TopicAgent
-
-	mu         sync.Mutex
-	partitions map[int32]*metrics.PartitionConsumer
 }
 
 func newObserver(m *metrics.Metrics) *observer {
-	o := &observer{m: m, names: func([16]byte) (string, bool) { return "", false }}
-	o.mu.byID = make(map[catalog.TopicPartition]*handles)
-	o.mu.byName = make(map[string]*topicHandles)
-	o.mu.held = make(map[catalog.TopicID]int)
+	o := &observer{m: m, nowhere: m.Producer.Topic("")}
+	o.topics.Store(&topics{version: -1})
 	return o
-}
-
-func (o *observer) topic(name string) *topicHandles {
-	o.mu.RLock()
-	t := o.mu.byName[name]
-	o.mu.RUnlock()
-	if t != nil {
-		return t
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if t = o.mu.byName[name]; t == nil {
-		c := o.m.Consumer.Topic(name)
-		t = &topicHandles{
-			name: name, producer: o.m.Producer.Topic(name), consumer: c, nobody: c.Group(""), agent: o.m.Agent.Topic(name),
-			partitions: make(map[int32]*metrics.PartitionConsumer),
-		}
-		o.mu.byName[name] = t
-	}
-	return t
-}
-
-func (t *topicHandles) partition(p int32) *metrics.PartitionConsumer {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	h := t.partitions[p]
-	if h == nil {
-		h = t.nobody.Partition(p)
-		t.partitions[p] = h
-	}
-	return h
-}
-
-// of returns the handles of a partition; nil when its topic is gone.
-func (o *observer) of(tp catalog.TopicPartition) *handles {
-	o.mu.RLock()
-	h := o.mu.byID[tp]
-	o.mu.RUnlock()
-	if h != nil {
-		return h
-	}
-	name, ok := o.names(tp.Topic)
-	if !ok {
-		return nil
-	}
-	t := o.topic(name)
-	h = &handles{topic: t, producer: t.producer.Partition(tp.Partition), agent: t.agent.Partition(tp.Partition)}
-	o.mu.Lock()
-	o.mu.byID[tp] = h
-	o.mu.Unlock()
-	return h
-}
-
-// leases moves the lease gauges to what is held, and drops all series of topics of which nothing is held any more:
-// with one broker that means they were deleted.
-func (o *observer) leases(held map[catalog.TopicID]int) {
-	o.mu.Lock()
-	before := o.mu.held
-	o.mu.held = held
-	o.mu.Unlock()
-	for id, n := range held {
-		if d := n - before[id]; d != 0 {
-			if name, ok := o.names(id); ok {
-				o.topic(name).agent.Leases(d)
-			} else { // its name is not known yet: told again with the next change
-				o.mu.Lock()
-				o.mu.held[id] = before[id]
-				o.mu.Unlock()
-			}
-		}
-	}
-	for id := range before {
-		if _, still := held[id]; !still {
-			o.drop(id)
-		}
-	}
-}
-
-func (o *observer) drop(id catalog.TopicID) {
-	o.mu.Lock()
-	var t *topicHandles
-	for tp, h := range o.mu.byID {
-		if tp.Topic == id {
-			t = h.topic
-			delete(o.mu.byID, tp)
-		}
-	}
-	if t != nil {
-		delete(o.mu.byName, t.name)
-	}
-	o.mu.Unlock()
-	if t != nil {
-		o.m.DropTopic(t.name)
-	}
 }
 
 func (o *observer) engineHooks() storage.Hooks {
 	return storage.Hooks{
 		Appended: func(tp catalog.TopicPartition, records int) {
-			if h := o.of(tp); h != nil {
-				h.producer.Pending(records)
+			if p := o.producerOf(o.byID(tp)); p != nil {
+				p.partitions.of(tp.Partition).Pending(records)
 			}
 		},
 		Failed: func(tp catalog.TopicPartition, records int) {
-			if h := o.of(tp); h != nil {
-				h.producer.Pending(-records)
+			if p := o.producerOf(o.byID(tp)); p != nil {
+				p.partitions.of(tp.Partition).Pending(-records)
 			}
 		},
 		Batch: func(tp catalog.TopicPartition, records, bytes int, waited time.Duration) {
-			if h := o.of(tp); h != nil {
-				h.producer.Pending(-records)
-				h.topic.producer.Sent(h.producer, records, bytes)
-				h.topic.producer.Batch(records, bytes)
-				h.topic.producer.FlushDuration(waited)
+			if p := o.producerOf(o.byID(tp)); p != nil {
+				h := p.partitions.of(tp.Partition)
+				h.Pending(-records)
+				p.Sent(h, records, bytes)
+				p.Batch(records, bytes)
+				p.FlushDuration(waited)
 			}
 		},
 		Committed: func(tp catalog.TopicPartition, records, _ int, waited time.Duration) {
-			if h := o.of(tp); h != nil {
-				h.agent.Written(records)
-				h.topic.agent.WriteLatency(waited)
+			if a := o.agentOf(o.byID(tp)); a != nil {
+				a.partitions.of(tp.Partition).Written(records)
+				a.WriteLatency(waited)
 			}
 		},
+		Sealed: func(full bool) {
+			if full {
+				o.m.Flush.Sealed(metrics.SealSize)
+			} else {
+				o.m.Flush.Sealed(metrics.SealWaiter)
+			}
+		},
+		Uploading: o.m.Flush.Uploading,
+		Buffered:  func(moved int64) { o.m.Flush.Buffered(int(moved)) },
+		Retried:   o.m.Flush.Retried,
 		Flushed: func(bytes int64, uploaded, committed time.Duration) {
 			o.m.Flush.Committed(int(bytes), uploaded+committed)
 		},
@@ -217,7 +116,7 @@ func (o *observer) engineHooks() storage.Hooks {
 				o.m.Agent.LeaseRenewal(metrics.RenewalError)
 			}
 		},
-		Leases: o.leases,
+		Leases: func(map[catalog.TopicID]int) { o.recount.Store(true) },
 	}
 }
 
@@ -248,19 +147,35 @@ func (o *observer) brokerObserver() broker.Observer {
 		},
 		Produced: func(topic string, _ int32, _, _ int, _ time.Duration, code int16) {
 			if code != 0 {
-				o.topic(topic).producer.Error(kafkaproto.ErrorName(code))
+				o.produceFailed(topic, code)
 			}
 		},
-		ProduceRefused: func(topic string, code int16) {
-			o.topic(topic).producer.Error(kafkaproto.ErrorName(code))
+		ProduceRefused: o.produceFailed,
+		ProduceAnswered: func(topic string, took time.Duration) {
+			if p := o.producerOf(o.byName(topic)); p != nil {
+				p.SendDuration(took)
+			}
 		},
-		ProduceAnswered: func(topic string, took time.Duration) { o.topic(topic).producer.SendDuration(took) },
 		Fetched: func(topic string, partition int32, records, bytes int) {
-			t := o.topic(topic)
-			t.nobody.Consumed(t.partition(partition), records, bytes)
+			if c := o.consumerOf(o.byName(topic)); c != nil {
+				c.nobody.Consumed(c.partitions.of(partition), records, bytes)
+			}
 		},
-		FetchAnswered: func(topic string, took time.Duration) { o.topic(topic).consumer.PollDuration(took) },
+		FetchAnswered: func(topic string, took time.Duration) {
+			if c := o.consumerOf(o.byName(topic)); c != nil {
+				c.PollDuration(took)
+			}
+		},
 	}
+}
+
+// produceFailed counts an error. The name may be anything a client made up.
+func (o *observer) produceFailed(topic string, code int16) {
+	t := o.nowhere
+	if p := o.producerOf(o.byName(topic)); p != nil {
+		t = p.TopicProducer
+	}
+	t.Error(kafkaproto.ErrorName(code))
 }
 
 // status names the outcome of a call of an outside service.

@@ -1,0 +1,23 @@
+// Package node puts a broker together from its parts and runs it: it chooses the implementations that the settings
+// name, connects the hooks of each part to metrics, and starts and stops everything in order. No decision about Kafka
+// or storage is made here.
+//
+// # Start and stop
+//
+// Start: lock the data folders, open catalog and store, bind the Kafka listeners, serve HTTP (/ready says "starting"), open
+// the engine (which registers a broker epoch and loads the tail), read the topics. Clients that connect meanwhile wait in
+// the kernel's queue. On an error everything opened is closed again, last first; the engine ends as in a crash, which
+// leaves nothing that the next start does not clean up.
+//
+// Stop, in reverse: stop accepting, finish the answers of what was read, commit what was appended, resign the broker
+// epoch, stop HTTP, close. Within the shutdown timeout a quarter is kept for the commits: clients that do not take
+// their answers are cut off before it, and are no failure of ours.
+//
+// # Metrics
+//
+// The parts know no metrics; they call hooks, and the observer turns the calls into samples. It learns which topics live
+// from the very answers of the catalog that the broker works from, so that a topic's name is known before its first
+// batch, and its series end when the broker forgets it. Names that clients make up never become labels: what concerns
+// unknown topics is counted under topic="". Leases are counted afresh every second and before a scrape that follows a
+// change, since hooks that tell of changes may overtake each other.
+package node

@@ -1,0 +1,320 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/config"
+	"github.com/streamhouse/streamhouse/metrics"
+)
+
+func TestProduceAndConsumeAreMeasured(t *testing.T) {
+	r := begin(t, settings(t, t.TempDir()))
+	_, err := r.admin.CreateTopic(t.Context(), 2, 1, nil, "t")
+	require.NoError(t, err)
+	require.EqualValues(t, 2, r.scrape()[`agent_active_partitions{topic="t"}`], "at once")
+
+	const n = 100
+	cl := r.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	for i := range n {
+		require.NoError(t, cl.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Partition: int32(i % 2), Value: make([]byte, 100)}).FirstErr())
+	}
+	require.Len(t, r.consume("t", n), n)
+	r.eventually("the last of it is counted", func(s samples) bool {
+		return s[`consumer_records_consumed_total{group_id="",partition="0",topic="t"}`] >= n/2 &&
+			s[`consumer_records_consumed_total{group_id="",partition="1",topic="t"}`] >= n/2
+	})
+	s := r.scrape()
+	for _, p := range []string{"0", "1"} {
+		require.EqualValues(t, n/2, s[`producer_records_sent_total{partition="`+p+`",topic="t"}`])
+		require.EqualValues(t, n/2, s[`agent_records_written_total{partition="`+p+`",topic="t"}`])
+		require.Contains(t, s, `producer_pending_records{partition="`+p+`",topic="t"}`)
+		require.Zero(t, s[`producer_pending_records{partition="`+p+`",topic="t"}`])
+	}
+	require.Greater(t, s[`producer_bytes_sent_total{topic="t"}`], float64(n*100))
+	require.GreaterOrEqual(t, s[`consumer_bytes_consumed_total{group_id="",topic="t"}`], s[`producer_bytes_sent_total{topic="t"}`])
+	for _, h := range []string{"producer_batch_flush_duration_seconds", "producer_batch_size_records", "producer_batch_size_bytes", "producer_send_duration_seconds", "agent_write_latency_seconds"} {
+		require.EqualValues(t, n, s[h+`_count{topic="t"}`], h)
+		require.Positive(t, s[h+`_sum{topic="t"}`], h)
+		require.EqualValues(t, n, s[h+`_bucket{topic="t",le="+Inf"}`], h)
+	}
+	require.EqualValues(t, n, s[`producer_batch_size_records_sum{topic="t"}`])
+	require.Positive(t, s[`consumer_poll_duration_seconds_count{topic="t"}`])
+	require.EqualValues(t, n, s[`agent_kafka_requests_total{api="Produce",status="OK"}`])
+	require.Positive(t, s[`agent_kafka_requests_total{api="Fetch",status="OK"}`])
+	require.EqualValues(t, n, s[`agent_kafka_request_duration_seconds_count{api="Produce"}`])
+	require.Positive(t, s[`agent_active_connections`])
+	require.EqualValues(t, 1, s[`agent_ready`])
+	require.Contains(t, s, `unled_partitions`)
+	require.Zero(t, s[`unled_partitions`])
+	require.EqualValues(t, n, s[`flush_objects_total`])
+	require.EqualValues(t, n, s[`flush_seals_total{reason="waiter"}`])
+	require.Contains(t, s, `flush_buffered_bytes`)
+	require.Zero(t, s[`flush_buffered_bytes`])
+	require.Zero(t, s[`flush_uploads`])
+	require.EqualValues(t, n, s[`objstore_requests_total{op="put",status="ok"}`])
+	require.Positive(t, s[`cache_hits_total{cache="tail"}`])
+
+	r.eventually("the session is renewed", func(s samples) bool { return s[`agent_lease_renewals_total{status="ok"}`] > 0 })
+	cl.Close()
+	r.admin.Close()
+	r.eventually("connections are counted out", func(s samples) bool { return s[`agent_active_connections`] == 0 })
+}
+
+func TestErrorsAreCountedByTopicAndName(t *testing.T) {
+	r := begin(t, settings(t, t.TempDir()))
+	_, err := r.admin.CreateTopic(t.Context(), 1, 1, map[string]*string{"max.message.bytes": new("2000")}, "small")
+	require.NoError(t, err)
+	cl := r.client(kgo.DisableIdempotentWrite(), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	require.Error(t, cl.ProduceSync(t.Context(), &kgo.Record{Topic: "small", Value: make([]byte, 5000)}).FirstErr())
+	for i := range 50 { // names a client makes up are not labels
+		r.refused(fmt.Sprintf("made-up-%d", i))
+	}
+	s := r.scrape()
+	require.EqualValues(t, 1, s[`producer_send_errors_total{error_type="MESSAGE_TOO_LARGE",topic="small"}`])
+	require.EqualValues(t, 50, s[`producer_send_errors_total{error_type="UNKNOWN_TOPIC_OR_PARTITION",topic=""}`])
+	for name := range s {
+		require.NotContains(t, name, "made-up")
+	}
+	require.Zero(t, s["metrics_folded_topics"])
+}
+
+// refused produces to a topic that does not exist, without asking for it to be made.
+func (r *running) refused(topic string) {
+	r.t.Helper()
+	p := kmsg.NewProduceRequestTopicPartition()
+	p.Records = []byte{}
+	pt := kmsg.NewProduceRequestTopic()
+	pt.Topic, pt.Partitions = topic, []kmsg.ProduceRequestTopicPartition{p}
+	req := kmsg.NewPtrProduceRequest()
+	req.Acks, req.TimeoutMillis, req.Topics = -1, 1000, []kmsg.ProduceRequestTopic{pt}
+	cl := r.client(kgo.MaxVersions(versionsUpTo(0, 12)))
+	defer cl.Close()
+	resp, err := cl.Broker(1).Request(r.t.Context(), req)
+	require.NoError(r.t, err)
+	require.EqualValues(r.t, 3, resp.(*kmsg.ProduceResponse).Topics[0].Partitions[0].ErrorCode)
+}
+
+// A topic's series end with it, and what still arrives for it does not bring them back.
+func TestSeriesOfADeletedTopicVanish(t *testing.T) {
+	r := begin(t, settings(t, t.TempDir()))
+	for _, name := range []string{"unused", "written", "refused", "stays"} {
+		_, err := r.admin.CreateTopic(t.Context(), 3, 1, nil, name)
+		require.NoError(t, err)
+	}
+	r.produce("written", values("v", 20)...)
+	r.produce("stays", "v")
+	require.Len(t, r.consume("written", 20), 20)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var polling sync.WaitGroup
+	reader, err := kgo.NewClient(kgo.SeedBrokers(r.addr), kgo.ConsumeTopics("written")) // it goes on asking
+	require.NoError(t, err)
+	defer reader.Close()
+	polling.Go(func() {
+		for ctx.Err() == nil {
+			reader.PollFetches(ctx)
+		}
+	})
+	r.eventually("made", func(s samples) bool { return len(s.with("topic", "written")) > 30 })
+	require.EqualValues(t, 3, r.scrape()[`agent_active_partitions{topic="unused"}`])
+
+	_, err = r.admin.DeleteTopics(t.Context(), "unused", "written", "refused")
+	require.NoError(t, err)
+	r.refused("written")
+	r.refused("refused")
+	s := r.scrape()
+	for _, name := range []string{"unused", "written", "refused"} {
+		require.Empty(t, s.with("topic", name))
+	}
+	require.EqualValues(t, 3, s[`agent_active_partitions{topic="stays"}`])
+	require.EqualValues(t, 1, s[`agent_write_latency_seconds_count{topic="stays"}`])
+	stop()
+	polling.Wait()
+
+	_, err = r.admin.CreateTopic(t.Context(), 1, 1, nil, "written") // the name lives again, from zero
+	require.NoError(t, err)
+	r.produce("written", "one")
+	s = r.scrape()
+	require.EqualValues(t, 1, s[`producer_records_sent_total{partition="0",topic="written"}`])
+	require.EqualValues(t, 1, s[`agent_active_partitions{topic="written"}`])
+}
+
+func TestLeasesAreCountedThroughGrowthAndANewEpoch(t *testing.T) {
+	r := begin(t, settings(t, t.TempDir()))
+	var wg sync.WaitGroup
+	for i := range 20 { // many at once: their hooks overtake each other
+		wg.Go(func() {
+			_, err := r.admin.CreateTopic(t.Context(), 2, 1, nil, fmt.Sprint("t", i))
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	_, err := r.admin.CreatePartitions(t.Context(), 5, "t7")
+	require.NoError(t, err)
+	right := func(s samples) bool {
+		for i := range 20 {
+			want := 2.0
+			if i == 7 {
+				want = 7
+			}
+			if s[fmt.Sprintf(`agent_active_partitions{topic="t%d"}`, i)] != want {
+				return false
+			}
+		}
+		return s[`unled_partitions`] == 0
+	}
+	require.True(t, right(r.scrape()))
+	cl := r.client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	require.NoError(t, cl.ProduceSync(t.Context(), &kgo.Record{Topic: "t7", Partition: 6}).FirstErr())
+	require.EqualValues(t, 1, r.scrape()[`producer_records_sent_total{partition="6",topic="t7"}`])
+
+	brokers, err := r.Node.catalog.ListBrokers(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, r.Node.catalog.FenceBroker(t.Context(), brokers[len(brokers)-1].Epoch, catalog.FenceProvenDead))
+	require.NoError(t, cl.ProduceSync(t.Context(), &kgo.Record{Topic: "t7", Partition: 6}).FirstErr())
+	require.True(t, right(r.scrape()))
+	s := r.scrape()
+	require.EqualValues(t, 2, s[`producer_records_sent_total{partition="6",topic="t7"}`])
+	require.Zero(t, s[`producer_pending_records{partition="6",topic="t7"}`], "what was given up is not pending")
+}
+
+func TestNothingHeldIsNoSample(t *testing.T) {
+	o := newObserver(metrics.New(metrics.Options{}))
+	id := catalog.TopicID{1}
+	o.topicsRead(catalog.TopicSet{Version: 2, Topics: []catalog.Topic{{ID: id, Name: "a", Partitions: 4}}})
+	require.True(t, o.recount.Load())
+	held := int32(3)
+	count := func() { o.countLeases(func(tp catalog.TopicPartition) bool { return tp.Partition < held }) }
+	count()
+	require.Equal(t, []float64{3}, o.values(t, "streamhouse_agent_active_partitions"))
+	require.Equal(t, []float64{1}, o.values(t, "streamhouse_unled_partitions"))
+	held = 0
+	count()
+	require.Empty(t, o.values(t, "streamhouse_agent_active_partitions"))
+	held = 4
+	count()
+	o.topicsRead(catalog.TopicSet{Version: 1}) // an answer that was overtaken
+	require.Equal(t, []float64{4}, o.values(t, "streamhouse_agent_active_partitions"))
+	o.topicsRead(catalog.TopicSet{Version: 3})
+	require.Empty(t, o.values(t, "streamhouse_agent_active_partitions"))
+}
+
+// Topics above the limit share a series; those that go take their part out of it.
+func TestLeasesOfFoldedTopics(t *testing.T) {
+	o := newObserver(metrics.New(metrics.Options{MaxTopics: -1}))
+	two := []catalog.Topic{{ID: catalog.TopicID{1}, Name: "a", Partitions: 4}, {ID: catalog.TopicID{2}, Name: "b", Partitions: 2}}
+	all := func(catalog.TopicPartition) bool { return true }
+	o.topicsRead(catalog.TopicSet{Version: 1, Topics: two})
+	o.countLeases(all)
+	require.Equal(t, []float64{6}, o.values(t, "streamhouse_agent_active_partitions"))
+	two[0].Partitions = 5
+	o.topicsRead(catalog.TopicSet{Version: 2, Topics: two})
+	o.topicsRead(catalog.TopicSet{Version: 3, Topics: two[1:]})
+	o.countLeases(all)
+	require.Equal(t, []float64{2}, o.values(t, "streamhouse_agent_active_partitions"))
+}
+
+// Hooks that come late, or of topics nobody knows, change nothing.
+func TestHooksOfUnknownTopics(t *testing.T) {
+	o := newObserver(metrics.New(metrics.Options{}))
+	id := catalog.TopicID{1}
+	set := catalog.TopicSet{Version: 1, Topics: []catalog.Topic{{ID: id, Name: "a", Partitions: 1}}}
+	o.topicsRead(set)
+	late := o.byName("a") // a hook that was overtaken by the deletion
+	o.topicsRead(catalog.TopicSet{Version: 2})
+	require.Nil(t, o.producerOf(late))
+	h, b := o.engineHooks(), o.brokerObserver()
+	for _, tp := range []catalog.TopicPartition{{Topic: id}, {Topic: id, Partition: -1}, {Topic: id, Partition: 9}} {
+		h.Appended(tp, 1)
+		h.Batch(tp, 1, 1, time.Second)
+		h.Committed(tp, 1, 1, time.Second)
+		h.Failed(tp, 1)
+		b.Fetched("a", tp.Partition, 1, 1)
+	}
+	b.ProduceAnswered("a", time.Second)
+	b.FetchAnswered("a", time.Second)
+	require.Empty(t, o.values(t, "streamhouse_producer_records_sent_total"))
+	require.Empty(t, o.values(t, "streamhouse_consumer_bytes_consumed_total"))
+}
+
+// values are the samples of a family.
+func (o *observer) values(t *testing.T, family string) (out []float64) {
+	t.Helper()
+	all, err := o.m.Registry().Gather()
+	require.NoError(t, err)
+	for _, f := range all {
+		if f.GetName() != family {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			switch {
+			case m.GetGauge() != nil:
+				out = append(out, m.GetGauge().GetValue())
+			case m.GetCounter() != nil:
+				out = append(out, m.GetCounter().GetValue())
+			}
+		}
+	}
+	return out
+}
+
+func TestNoHTTPNoMetricsServer(t *testing.T) {
+	r := begin(t, settings(t, t.TempDir(), func(f *config.Flags) { f.HTTPAddr = "off" }))
+	require.Nil(t, r.HTTPAddr())
+	r.produce("t", "v")
+}
+
+func TestHealthAndReady(t *testing.T) {
+	r := begin(t, settings(t, t.TempDir()))
+	for path, want := range map[string]string{"/health": "ok", "/ready": "ready"} {
+		status, body := r.get(path)
+		require.Equal(t, http.StatusOK, status)
+		require.Equal(t, want, strings.TrimSpace(body))
+	}
+}
+
+func BenchmarkBatchHook(b *testing.B) {
+	o := newObserver(metrics.New(metrics.Options{}))
+	set := catalog.TopicSet{Version: 1}
+	for i := range 100 {
+		set.Topics = append(set.Topics, catalog.Topic{ID: catalog.TopicID{byte(i)}, Name: fmt.Sprint("t", i), Partitions: 100})
+	}
+	o.topicsRead(set)
+	h := o.engineHooks()
+	tp := catalog.TopicPartition{Topic: catalog.TopicID{42}, Partition: 7}
+	b.ReportAllocs()
+	for b.Loop() {
+		h.Appended(tp, 10)
+		h.Batch(tp, 10, 1000, time.Millisecond)
+	}
+}
+
+func TestHooksAllocateNothing(t *testing.T) {
+	o := newObserver(metrics.New(metrics.Options{}))
+	tp := catalog.TopicPartition{Topic: catalog.TopicID{1}, Partition: 1}
+	o.topicsRead(catalog.TopicSet{Version: 1, Topics: []catalog.Topic{{ID: tp.Topic, Name: "a", Partitions: 2}}})
+	h, b := o.engineHooks(), o.brokerObserver()
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		h.Appended(tp, 1)
+		h.Batch(tp, 1, 100, time.Millisecond)
+		h.Committed(tp, 1, 100, time.Millisecond)
+		b.Produced("a", 1, 1, 100, time.Millisecond, 0)
+		b.ProduceAnswered("a", time.Millisecond)
+		b.Fetched("a", 1, 1, 100)
+		b.FetchAnswered("a", time.Millisecond)
+		b.Request("Produce", 0, time.Millisecond)
+	}))
+}

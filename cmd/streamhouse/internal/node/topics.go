@@ -1,0 +1,220 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/metrics"
+)
+
+// tappedCatalog shows the observer the topics that the broker reads, before the broker acts on them.
+type tappedCatalog struct {
+	catalog.Catalog
+	read func(set catalog.TopicSet)
+}
+
+// TopicSet implements [catalog.Topics].
+func (c *tappedCatalog) TopicSet(ctx context.Context, version int64) (catalog.TopicSet, error) {
+	set, err := c.Catalog.TopicSet(ctx, version)
+	if err == nil && set.Version > version {
+		c.read(set)
+	}
+	return set, err
+}
+
+// topics are the live ones. Immutable.
+type topics struct {
+	version int64
+	byID    map[catalog.TopicID]*topic
+	byName  map[string]*topic
+}
+
+// topic is one live topic and its recorders, which are made when first used: metrics remember what is made, and a topic
+// that nobody uses should cost nothing.
+type topic struct {
+	id         catalog.TopicID
+	name       string
+	partitions int32
+
+	producer atomic.Pointer[producerSeries]
+	consumer atomic.Pointer[consumerSeries]
+	agent    atomic.Pointer[agentSeries]
+
+	mu struct {
+		sync.Mutex
+		gone   bool // no recorder may be made any more: it would bring the name back
+		leases int
+	}
+}
+
+type producerSeries struct {
+	*metrics.TopicProducer
+	partitions handles[metrics.PartitionProducer]
+}
+
+type consumerSeries struct {
+	*metrics.TopicConsumer
+	nobody     *metrics.GroupConsumer // fetches that no group is known for
+	partitions handles[metrics.PartitionConsumer]
+}
+
+type agentSeries struct {
+	*metrics.TopicAgent
+	partitions handles[metrics.PartitionAgent]
+}
+
+// handles are the recorders of a topic's partitions. Reading one takes no lock.
+type handles[P any] struct {
+	made []atomic.Pointer[P]
+	make func(partition int32) *P // gives the same to all who ask at once
+}
+
+func newHandles[P any](n int32, with func(partition int32) *P) handles[P] {
+	return handles[P]{made: make([]atomic.Pointer[P], n), make: with}
+}
+
+func (h *handles[P]) of(partition int32) *P {
+	if partition < 0 || int(partition) >= len(h.made) {
+		return nil
+	}
+	p := h.made[partition].Load()
+	if p == nil {
+		p = h.make(partition)
+		h.made[partition].Store(p)
+	}
+	return p
+}
+
+// once returns what at holds, making it if the topic still lives; otherwise nil.
+func once[S any](t *topic, at *atomic.Pointer[S], with func(t *topic) *S) *S {
+	if s := at.Load(); s != nil {
+		return s
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := at.Load()
+	if s == nil && !t.mu.gone {
+		s = with(t)
+		at.Store(s)
+	}
+	return s
+}
+
+// producerOf returns the recorders of the Produce path; nil when the topic is gone.
+func (o *observer) producerOf(t *topic) *producerSeries {
+	if t == nil {
+		return nil
+	}
+	return once(t, &t.producer, func(t *topic) *producerSeries {
+		p := o.m.Producer.Topic(t.name)
+		return &producerSeries{TopicProducer: p, partitions: newHandles(t.partitions, p.Partition)}
+	})
+}
+
+func (o *observer) consumerOf(t *topic) *consumerSeries {
+	if t == nil {
+		return nil
+	}
+	return once(t, &t.consumer, func(t *topic) *consumerSeries {
+		c := o.m.Consumer.Topic(t.name)
+		nobody := c.Group("")
+		return &consumerSeries{TopicConsumer: c, nobody: nobody, partitions: newHandles(t.partitions, nobody.Partition)}
+	})
+}
+
+func (o *observer) agentOf(t *topic) *agentSeries {
+	if t == nil {
+		return nil
+	}
+	return once(t, &t.agent, func(t *topic) *agentSeries {
+		a := o.m.Agent.Topic(t.name)
+		return &agentSeries{TopicAgent: a, partitions: newHandles(t.partitions, a.Partition)}
+	})
+}
+
+func (o *observer) byID(tp catalog.TopicPartition) *topic { return o.topics.Load().byID[tp.Topic] }
+
+func (o *observer) byName(name string) *topic { return o.topics.Load().byName[name] }
+
+// topicsRead takes over a set of topics that the catalog answered. Answers may come out of order: older ones say nothing.
+func (o *observer) topicsRead(set catalog.TopicSet) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	old := o.topics.Load()
+	if set.Version <= old.version {
+		return
+	}
+	next := &topics{
+		version: set.Version,
+		byID:    make(map[catalog.TopicID]*topic, len(set.Topics)),
+		byName:  make(map[string]*topic, len(set.Topics)),
+	}
+	for _, ct := range set.Topics {
+		t := old.byID[ct.ID]
+		if t == nil || t.partitions != ct.Partitions {
+			t = grown(t, ct)
+		}
+		next.byID[ct.ID], next.byName[ct.Name] = t, t
+	}
+	for id, t := range old.byID { // before the new ones are seen: one of them may have the name
+		if next.byID[id] == nil {
+			o.drop(t)
+		}
+	}
+	o.topics.Store(next)
+	o.recount.Store(true)
+}
+
+// grown is a topic with another number of partitions than before. Metrics give it the same recorders as the old one,
+// if there is one.
+func grown(old *topic, ct catalog.Topic) *topic {
+	t := &topic{id: ct.ID, name: ct.Name, partitions: ct.Partitions}
+	if old != nil {
+		old.mu.Lock()
+		defer old.mu.Unlock()
+		t.mu.leases, old.mu.leases, old.mu.gone = old.mu.leases, 0, true
+	}
+	return t
+}
+
+func (o *observer) drop(t *topic) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mu.gone = true
+	if t.mu.leases != 0 {
+		o.m.Agent.Topic(t.name).Leases(-t.mu.leases) // it may be in a gauge shared with others
+		t.mu.leases = 0
+	}
+	o.m.DropTopic(t.name)
+}
+
+// countLeases sets the gauges of leases to those that are held now. It asks for each partition instead of adding up what
+// hooks tell, because two hooks may overtake each other and nobody would correct the sum.
+func (o *observer) countLeases(held func(catalog.TopicPartition) bool) {
+	o.counting.Lock()
+	defer o.counting.Unlock()
+	o.recount.Store(false) // before counting: what changes meanwhile asks again
+	unled := 0
+	for _, t := range o.topics.Load().byID {
+		n := 0
+		for p := range t.partitions {
+			if held(catalog.TopicPartition{Topic: t.id, Partition: p}) {
+				n++
+			}
+		}
+		unled += int(t.partitions) - n
+		o.setLeases(t, n)
+	}
+	o.m.Agent.UnledPartitions(unled)
+}
+
+func (o *observer) setLeases(t *topic, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if moved := n - t.mu.leases; moved != 0 && !t.mu.gone {
+		o.m.Agent.Topic(t.name).Leases(moved)
+		t.mu.leases = n
+	}
+}
