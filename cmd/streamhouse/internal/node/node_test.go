@@ -81,7 +81,7 @@ func TestTheStoreMayBeElsewhere(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrLocked, "another catalog, the same objects")
 	require.ErrorContains(t, err, objects)
 	require.NoError(t, r.stop())
-	r = begin(t, settings(t, objects, func(f *config.Flags) { f.Catalog, f.Store = "memory:", "file:" + objects }))
+	r = begin(t, settings(t, objects, func(f *config.Flags) { f.Catalog, f.Store = "memory:", "file:"+objects }))
 	require.NoError(t, r.stop())
 	all := t.TempDir()
 	r = begin(t, settings(t, all, func(f *config.Flags) { f.Store = "file:" + all }))
