@@ -30,7 +30,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const patience = 30 * time.Second
 
 // settings are the defaults of serve on free ports, with everything under dir.
-func settings(t testing.TB, dir string, change ...func(*config.Flags)) config.Config {
+func settings(t *testing.T, dir string, change ...func(*config.Flags)) config.Config {
 	t.Helper()
 	f := config.Flags{
 		DataDir: dir, Addr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0",
@@ -68,14 +68,14 @@ func (l *lines) String() string {
 // running is a node that runs until stop.
 type running struct {
 	*Node
-	t     testing.TB
+	t     *testing.T
 	addr  string
 	log   *lines
 	stop  func() error
 	admin *kadm.Client
 }
 
-func begin(t testing.TB, cfg config.Config) *running {
+func begin(t *testing.T, cfg config.Config) *running {
 	t.Helper()
 	log := &lines{}
 	n, err := Start(t.Context(), cfg, "test", slog.New(slog.NewTextHandler(log, nil)))
@@ -192,7 +192,7 @@ func values(prefix string, n int) []string {
 	return out
 }
 
-func listening(t testing.TB) net.Listener {
+func listening(t *testing.T) net.Listener {
 	t.Helper()
 	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)

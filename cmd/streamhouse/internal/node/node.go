@@ -60,7 +60,7 @@ func Start(ctx context.Context, cfg config.Config, version string, log *slog.Log
 	n.phase.Store(&starting)
 	defer func() {
 		if err != nil {
-			n.abort()
+			n.abort(ctx)
 		}
 	}()
 	n.metrics = metrics.New(metrics.Options{MaxPartitions: cfg.MaxPartitionMetrics, Version: version, Logger: log})
@@ -314,9 +314,9 @@ func (n *Node) refresh(ctx context.Context) error {
 }
 
 // abort undoes a start that failed. The engine, if it is there, ends as in a crash.
-func (n *Node) abort() {
+func (n *Node) abort(ctx context.Context) {
 	if n.http != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		if err := n.http.Shutdown(ctx); err != nil {
 			n.log.Warn("cannot stop HTTP", "error", err)
@@ -333,8 +333,8 @@ func (n *Node) closeAll() {
 	for _, l := range n.listeners {
 		_ = l.Close() // closed by Serve already, if that ran
 	}
-	for i := len(n.closers) - 1; i >= 0; i-- {
-		if err := n.closers[i].Close(); err != nil {
+	for _, c := range slices.Backward(n.closers) {
+		if err := c.Close(); err != nil {
 			n.log.Warn("cannot close", "error", err)
 		}
 	}
