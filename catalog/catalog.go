@@ -17,7 +17,7 @@ type Catalog interface {
 	// ClusterID is the cluster's id: made once, when the catalog was first migrated.
 	ClusterID(ctx context.Context) (string, error)
 	// AllocateIDs hands out n consecutive ids of a kind, never handed out before; an id whose answer was lost is
-	// lost, which is harmless.
+	// lost, which is harmless. ErrInvalid for an unknown kind, n < 1 or n > 2^32.
 	AllocateIDs(ctx context.Context, kind IDKind, n int64) (first int64, err error)
 	// Ping tells whether a write could be done now.
 	Ping(ctx context.Context) error
@@ -31,7 +31,7 @@ type Topics interface {
 	// TopicSet{Version: version} with Topics nil: nothing changed.
 	TopicSet(ctx context.Context, version int64) (TopicSet, error)
 	// CreateTopic creates the topic with one partition row and one free lease (epoch -1: never held) per partition.
-	// ErrTopicExists; ErrTopicCollision when another live name is equal after mapping '.' to '_'. A repeat with the
+	// ErrInvalid for the zero id or no name; ErrTopicExists; ErrTopicCollision when another live name is equal after mapping '.' to '_'. A repeat with the
 	// same spec.ID after a lost answer returns the topic.
 	CreateTopic(ctx context.Context, spec TopicSpec) (Topic, error)
 	// DeleteTopic makes the topic invisible at once and its name free; leases are dropped; its extents are dropped
@@ -50,13 +50,14 @@ type Topics interface {
 type Brokers interface {
 	// RegisterBroker gives the process a new broker epoch, larger than all before. It does not fence earlier epochs
 	// of the same id. Repeating it with the same Incarnation returns the same epoch unless that is fenced, in which
-	// case a new epoch is made.
+	// case a new epoch is made. ErrInvalid for a negative TTL.
 	RegisterBroker(ctx context.Context, r Registration) (Broker, error)
 	// Heartbeat renews the session. ErrFenced.
 	Heartbeat(ctx context.Context, epoch BrokerEpoch) (Heartbeat, error)
 	// FenceBroker fences an epoch: after it returns, no statement of that epoch is ever applied, and everything it
 	// committed is visible. Its leases become free. Fencing twice is a success. ErrUnknownBroker; ErrNotExpired for
-	// FenceExpired when the catalog's clock says otherwise.
+	// FenceExpired when the catalog's clock says otherwise: less than the session's TTL has passed since its last heartbeat,
+	// since the catalog was opened or since its clock was set ahead.
 	FenceBroker(ctx context.Context, epoch BrokerEpoch, why FenceReason) error
 	// ListBrokers returns unfenced brokers and those fenced ones whose tail is not folded yet, by epoch.
 	ListBrokers(ctx context.Context) ([]Broker, error)
@@ -80,7 +81,7 @@ type Leases interface {
 type Manifest interface {
 	// Commit appends one or more log objects to the tail of epoch: entries have First == Last and consecutive
 	// sequences from LastSequence + 1. All or nothing; one round trip; one row an object. It returns the catalog's
-	// clock, which becomes CommittedAt of all. ErrFenced; ErrSequence. After a lost answer: repeat it; on ErrSequence
+	// clock, which becomes CommittedAt of all. ErrInvalid; ErrFenced; ErrSequence. After a lost answer: repeat it; on ErrSequence
 	// compare TailAt(epoch, sequence of the last entry).Object with one's own, which decides.
 	Commit(ctx context.Context, epoch BrokerEpoch, entries []TailEntry) (at time.Time, err error)
 	// TailAt returns the tail row that covers the sequence. ErrNotFound when none does (never committed, or folded:
@@ -92,12 +93,14 @@ type Manifest interface {
 	// < Last exist after a hot merge. A row folded meanwhile is simply absent: the caller compares with
 	// BrokerTail.Folded read after.
 	ReadTail(ctx context.Context, epoch BrokerEpoch, after Sequence, limit int) ([]TailEntry, error)
-	// MergeTail replaces a run of tail rows by one. ErrConflict when the rows are not exactly m.Replaces.
+	// MergeTail replaces a run of tail rows by one. ErrInvalid; ErrFenced; ErrConflict when the rows are not exactly
+	// m.Replaces.
 	// After a lost answer: TailAt(m.Entry.Epoch, m.Entry.Last).Object decides.
 	MergeTail(ctx context.Context, epoch BrokerEpoch, m TailMerge) error
-	// Fold moves tail rows to the folded level. ErrConflict when After is not the current fold position or a row of
-	// Replaces changed. Dead topics' rows are refused with ErrConflict too (reload the topics, plan again). LogStart in f.Partitions never lowers the
-	// stored one. After a lost answer: BrokerTails tells whether Folded reached f.Through.
+	// Fold moves tail rows to the folded level. ErrInvalid; ErrFenced; ErrConflict when After is not the current fold
+	// position, a row of Replaces changed, a topic was deleted (reload the topics, plan again), a log end would become lower
+	// (the high watermark never goes back), or a row of Rows does not end at its partition's LogEnd in f.Partitions. LogStart
+	// in f.Partitions never lowers the stored one. After a lost answer: BrokerTails tells whether Folded reached f.Through.
 	Fold(ctx context.Context, epoch BrokerEpoch, f Fold) error
 	// LoadPartitions returns the folded rows, one per known partition asked for, in any order.
 	LoadPartitions(ctx context.Context, partitions []TopicPartition) ([]PartitionState, error)
@@ -107,9 +110,10 @@ type Manifest interface {
 	// PackedPartitions returns the partitions of a topic (also deleted) that have packed rows.
 	PackedPartitions(ctx context.Context, id TopicID) ([]TopicPartition, error)
 	// SetLogStart moves the log start of a partition up, durably; a lower value is ignored. Returns what is in force.
-	// ErrFenced, ErrUnknownTopic.
+	// ErrInvalid for a negative offset, ErrFenced, ErrUnknownTopic.
 	SetLogStart(ctx context.Context, epoch BrokerEpoch, tp TopicPartition, offset int64) (int64, error)
-	// Edit changes folded rows. ErrConflict. After a lost answer: an object of e.Objects found by ObjectsByID (or a
+	// Edit changes folded rows. ErrInvalid; ErrFenced; ErrConflict when what it was planned from changed or is gone, also
+	// when it adds a row to a deleted topic: of those, rows only go. After a lost answer: an object of e.Objects found by ObjectsByID (or a
 	// row of e.Replaces gone) says it was applied.
 	Edit(ctx context.Context, epoch BrokerEpoch, e Edit) error
 	// ObjectsByID returns the folded objects that exist among ids.
@@ -121,7 +125,7 @@ type Manifest interface {
 	FoldedObjects(ctx context.Context, after ObjectID, limit int) ([]Object, error)
 
 	// ListRetired returns batches of retired objects whose grace has passed by the catalog's clock, oldest first, at
-	// most limit batches.
+	// most limit batches. No grace has passed before the catalog was open for that long.
 	ListRetired(ctx context.Context, grace time.Duration, limit int) ([]Retired, error)
 	// ForgetRetired removes batches whose files are deleted. Unknown ids are ignored.
 	ForgetRetired(ctx context.Context, ids []int64) error

@@ -32,7 +32,22 @@
 //
 // # Time
 //
-// Every time.Time in this package is the catalog's clock. Callers' clocks decide nothing here.
+// Every time.Time in this package is the catalog's clock. Callers' clocks decide nothing here. It never goes back and
+// never stands still: set back, it runs on from where it was. After the catalog was opened, and after its clock was found
+// set ahead, nothing expires for one full term: sessions count as heard of, and objects as retired, at that moment at the
+// earliest. The times returned are the ones stored all the same.
+//
+// # Arguments
+//
+// Arguments that are wrong whatever the catalog holds (negative offsets, a last stable offset above the log end, an empty
+// span, one object or key named twice) are refused with [ErrInvalid] before anything else. The checks are functions of
+// this package, the same for all implementations. A limit of 0 or less asks for nothing and gets nothing.
+//
+// # Object keys
+//
+// A key is never used again, also not after its object is gone; the caller sees to that. An object that becomes folded
+// under the id or key of another folded one is refused with [ErrConflict]; keys in the tail and retired ones are not
+// compared.
 //
 // # Lock order
 //

@@ -15,6 +15,10 @@ var (
 	// ErrNotHolder: a lease is not held by this broker epoch.
 	ErrNotHolder = errors.New("lease is not held by this broker")
 
+	// ErrInvalid: the arguments contradict themselves or are out of range, whatever the catalog holds. Nothing was
+	// applied; the caller has a defect. It is found before anything else, the fence too.
+	ErrInvalid = errors.New("arguments are invalid")
+
 	ErrTopicExists     = errors.New("topic already exists")
 	ErrTopicCollision  = errors.New("topic name collides with an existing topic: '.' and '_' are equal in metric names")
 	ErrUnknownTopic    = errors.New("unknown topic")

@@ -171,7 +171,7 @@ type PackedRow struct {
 	Base    int64 // offset of the first record
 	End     int64 // offset after the last record
 	Extents []byte
-	Version int64 // set by the catalog: grows on each replacement; edits must name it
+	Version int64 // set by the catalog: no two rows ever had the same one at the same base; edits must name it
 }
 
 // RowRef names one version of a packed row.
@@ -203,12 +203,12 @@ type RefDelta struct {
 // Fold turns the tail rows (After, Through] of one broker epoch into folded rows, in one transaction: bytes stay
 // where they are.
 type Fold struct {
-	Tail           BrokerEpoch // whose tail
-	After, Through Sequence    // After must equal the epoch's Folded; Through must end a tail row
-	Objects        []Object    // the objects of those rows; one with Refs 0 is retired at once
-	Replaces       []RowRef    // rows that Rows replace (an appended row replaces itself)
-	Rows           []PackedRow // at most one per partition
-	Partitions     []PartitionState
+	Tail           BrokerEpoch      // whose tail
+	After, Through Sequence         // After must equal the epoch's Folded; Through must end a tail row
+	Objects        []Object         // the objects of those rows; one with Refs 0 is retired at once
+	Replaces       []RowRef         // rows that Rows replace (an appended row replaces itself)
+	Rows           []PackedRow      // at most one per partition; it ends at the partition's new log end
+	Partitions     []PartitionState // every partition of Rows, and others whose state changed
 }
 
 // TailMerge replaces the tail rows of a run of sequences of one broker epoch by one row, in one transaction. The

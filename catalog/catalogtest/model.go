@@ -67,7 +67,7 @@ type model struct {
 var contractErrors = []error{
 	catalog.ErrFenced, catalog.ErrSequence, catalog.ErrConflict, catalog.ErrNotHolder, catalog.ErrTopicExists, catalog.ErrTopicCollision,
 	catalog.ErrUnknownTopic, catalog.ErrPartitionCount, catalog.ErrVersionMismatch, catalog.ErrUnknownBroker, catalog.ErrNotExpired,
-	catalog.ErrNotFound, catalog.ErrUnavailable, catalog.ErrNoSpace, catalog.ErrClosed,
+	catalog.ErrNotFound, catalog.ErrInvalid, catalog.ErrUnavailable, catalog.ErrNoSpace, catalog.ErrClosed,
 }
 
 // run gives the answer as text: nil and empty, and times of one instant, read the same.

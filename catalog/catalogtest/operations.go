@@ -198,6 +198,9 @@ func (m *model) rowChange(perPartition int) (replaces []catalog.RowRef, rows []c
 		}
 		for range 1 + m.rng.IntN(perPartition) {
 			end := base + 1 + int64(m.rng.IntN(10))
+			if perPartition == 1 && m.chance(90) {
+				end = max(end, m.logEnd(tp))
+			}
 			rows = append(rows, catalog.PackedRow{TopicPartition: tp, Base: base, End: end, Extents: make([]byte, m.rng.IntN(5000))})
 			base = end
 		}
@@ -207,6 +210,17 @@ func (m *model) rowChange(perPartition int) (replaces []catalog.RowRef, rows []c
 		})
 	}
 	return replaces, rows, states
+}
+
+// logEnd is the folded log end, below which a fold must not end.
+func (m *model) logEnd(tp catalog.TopicPartition) int64 {
+	states := reference(m, func(c catalog.Catalog) ([]catalog.PartitionState, error) {
+		return c.LoadPartitions(m.t.Context(), []catalog.TopicPartition{tp})
+	})
+	if len(states) == 0 {
+		return 0
+	}
+	return states[0].LogEnd
 }
 
 // versioned names the versions that the rows have on one side; a stale plan names others.
@@ -364,7 +378,11 @@ func (m *model) pass() (string, operation) {
 		d = -d
 	}
 	m.clock.Advance(d)
-	return "pass " + d.String(), func(*side) (any, error) { return nil, nil }
+	// Both read the clock now: set back, it goes on from what was read last.
+	return "pass " + d.String(), func(s *side) (any, error) {
+		_, err := s.c.ListRetired(m.t.Context(), 0, 1)
+		return nil, err
+	}
 }
 
 func (m *model) readTail() (string, operation) {

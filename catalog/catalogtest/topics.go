@@ -29,10 +29,6 @@ func testAllocateIDs(s *suite) {
 			want += n
 		}
 	}
-	_, err := s.c.AllocateIDs(s.ctx(), "unheard of", 1)
-	require.Error(s, err)
-	_, err = s.c.AllocateIDs(s.ctx(), catalog.IDObject, 0)
-	require.Error(s, err)
 }
 
 func testAllocateIDsConcurrently(s *suite) {
@@ -104,6 +100,19 @@ func testNotRetained(s *suite) {
 	require.Equal(s, index, got[0].Index)
 	clear(got[0].Index)
 	require.Equal(s, index, s.tail(epoch)[0].Index)
+
+	reg := catalog.Registration{Incarnation: [16]byte{9}, Listeners: []catalog.Listener{{Name: "A", Host: "h", Port: 1}}}
+	registered, err := s.c.RegisterBroker(s.ctx(), reg)
+	s.ok(err)
+	reg.Listeners[0].Name = "changed"
+	registered.Listeners[0].Name = "changed too"
+	registered, err = s.c.RegisterBroker(s.ctx(), reg)
+	s.ok(err)
+	require.Equal(s, "A", registered.Listeners[0].Name)
+	registered.Listeners[0].Name = "changed again"
+	brokers, err := s.c.ListBrokers(s.ctx())
+	s.ok(err)
+	require.Equal(s, "A", brokers[len(brokers)-1].Listeners[0].Name)
 
 	configs := map[string]string{"a": "b"}
 	topic, err := s.c.CreateTopic(s.ctx(), catalog.TopicSpec{ID: catalog.TopicID{1}, Name: "a", Partitions: 1, Configs: configs})

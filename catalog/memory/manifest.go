@@ -1,7 +1,6 @@
 package memory
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,6 +12,9 @@ import (
 
 // Commit implements catalog.Manifest.
 func (c *Catalog) Commit(ctx context.Context, epoch catalog.BrokerEpoch, entries []catalog.TailEntry) (time.Time, error) {
+	if err := catalog.CheckCommit(entries); err != nil {
+		return time.Time{}, fmt.Errorf("commit: %w", err)
+	}
 	if err := c.lock(ctx); err != nil {
 		return time.Time{}, err
 	}
@@ -85,6 +87,9 @@ func (c *Catalog) ReadTail(ctx context.Context, epoch catalog.BrokerEpoch, after
 
 // MergeTail implements catalog.Manifest.
 func (c *Catalog) MergeTail(ctx context.Context, epoch catalog.BrokerEpoch, m catalog.TailMerge) error {
+	if err := m.Check(); err != nil {
+		return fmt.Errorf("merge the tail: %w", err)
+	}
 	if err := c.lock(ctx); err != nil {
 		return err
 	}
@@ -96,7 +101,7 @@ func (c *Catalog) MergeTail(ctx context.Context, epoch catalog.BrokerEpoch, m ca
 		return fmt.Errorf("merge the tail of broker epoch %d, %d to %d: %s: %w", m.Entry.Epoch, m.Entry.First, m.Entry.Last, why, catalog.ErrConflict)
 	}
 	b := c.mu.brokers[m.Entry.Epoch]
-	if b == nil || len(m.Replaces) == 0 {
+	if b == nil {
 		return conflict("no such tail")
 	}
 	i := slices.IndexFunc(b.tail, func(e catalog.TailEntry) bool { return e.First == m.Entry.First })
@@ -131,6 +136,9 @@ func (c *Catalog) retireLocked(keys []string) {
 
 // Fold implements catalog.Manifest.
 func (c *Catalog) Fold(ctx context.Context, epoch catalog.BrokerEpoch, f catalog.Fold) error {
+	if err := f.Check(); err != nil {
+		return fmt.Errorf("fold: %w", err)
+	}
 	if err := c.lock(ctx); err != nil {
 		return err
 	}
@@ -162,11 +170,18 @@ func (c *Catalog) Fold(ctx context.Context, epoch catalog.BrokerEpoch, f catalog
 		return conflict("the rows hold other objects")
 	}
 	for i := range f.Partitions {
-		if t, _ := c.partitionLocked(f.Partitions[i].TopicPartition); t == nil || t.deleted {
+		t, p := c.partitionLocked(f.Partitions[i].TopicPartition)
+		if t == nil || t.deleted {
 			return conflict("a topic was deleted")
 		}
+		if f.Partitions[i].LogEnd < p.state.LogEnd {
+			return conflict("a log end would go back")
+		}
 	}
-	if err := c.checkRowsLocked(f.Replaces, f.Rows, false); err != nil {
+	if err := c.checkRowsLocked(f.Replaces, f.Rows); err != nil {
+		return err
+	}
+	if err := c.checkObjectsLocked(f.Objects); err != nil {
 		return err
 	}
 	c.replaceRowsLocked(f.Replaces, f.Rows)
@@ -198,9 +213,29 @@ func (c *Catalog) addObjectsLocked(objs []catalog.Object) {
 	c.retireLocked(dead)
 }
 
+// checkObjectsLocked tells whether none of the new folded objects has the id or key of another.
+func (c *Catalog) checkObjectsLocked(objs []catalog.Object) error {
+	keys := make(map[string]bool, len(objs))
+	for i := range objs {
+		if _, ok := c.mu.objects[objs[i].ID]; ok {
+			return fmt.Errorf("fold object %d again: %w", objs[i].ID, catalog.ErrConflict)
+		}
+		keys[objs[i].Key] = true
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	for _, o := range c.mu.objects {
+		if keys[o.Key] {
+			return fmt.Errorf("fold object key %q again: %w", o.Key, catalog.ErrConflict)
+		}
+	}
+	return nil
+}
+
 // checkRowsLocked tells whether rows can be replaced: all are there in the version named, and the new ones overlap
-// nothing that stays.
-func (c *Catalog) checkRowsLocked(old []catalog.RowRef, rows []catalog.PackedRow, deletedToo bool) error {
+// nothing that stays and are of live topics.
+func (c *Catalog) checkRowsLocked(old []catalog.RowRef, rows []catalog.PackedRow) error {
 	gone := make(map[catalog.TopicPartition]map[int64]bool)
 	for _, r := range old {
 		_, p := c.partitionLocked(r.TopicPartition)
@@ -219,7 +254,7 @@ func (c *Catalog) checkRowsLocked(old []catalog.RowRef, rows []catalog.PackedRow
 	added := make(map[catalog.TopicPartition][]catalog.PackedRow)
 	for _, r := range rows {
 		t, p := c.partitionLocked(r.TopicPartition)
-		if p == nil || t.deleted && !deletedToo {
+		if p == nil || t.deleted {
 			return fmt.Errorf("add packed row %s at %d: topic is gone: %w", r.TopicPartition, r.Base, catalog.ErrConflict)
 		}
 		overlaps := func(x catalog.PackedRow) bool { return x.Base < r.End && r.Base < x.End }
@@ -228,7 +263,7 @@ func (c *Catalog) checkRowsLocked(old []catalog.RowRef, rows []catalog.PackedRow
 				return fmt.Errorf("add packed row %s at %d: overlaps that at %d: %w", r.TopicPartition, r.Base, x.Base, catalog.ErrConflict)
 			}
 		}
-		if r.Base >= r.End || slices.ContainsFunc(added[r.TopicPartition], overlaps) {
+		if slices.ContainsFunc(added[r.TopicPartition], overlaps) {
 			return fmt.Errorf("add packed row %s at %d: overlaps another new one: %w", r.TopicPartition, r.Base, catalog.ErrConflict)
 		}
 		added[r.TopicPartition] = append(added[r.TopicPartition], r)
@@ -237,262 +272,16 @@ func (c *Catalog) checkRowsLocked(old []catalog.RowRef, rows []catalog.PackedRow
 }
 
 func (c *Catalog) replaceRowsLocked(old []catalog.RowRef, rows []catalog.PackedRow) {
-	versions := make(map[catalog.TopicPartition]int64)
 	for _, r := range old {
 		_, p := c.partitionLocked(r.TopicPartition)
 		p.rows = slices.DeleteFunc(slices.Clone(p.rows), func(x catalog.PackedRow) bool { return x.Base == r.Base })
-		versions[r.TopicPartition] = max(versions[r.TopicPartition], r.Version)
 	}
 	for _, r := range rows {
 		_, p := c.partitionLocked(r.TopicPartition)
 		r.Extents = slices.Clone(r.Extents)
-		r.Version = versions[r.TopicPartition] + 1
+		c.mu.lastRow++ // of all rows: a row made again at the same base must not get the version of the first
+		r.Version = c.mu.lastRow
 		i := sort.Search(len(p.rows), func(i int) bool { return p.rows[i].Base > r.Base })
 		p.rows = slices.Insert(p.rows, i, r)
 	}
-}
-
-// LoadPartitions implements catalog.Manifest.
-func (c *Catalog) LoadPartitions(ctx context.Context, partitions []catalog.TopicPartition) ([]catalog.PartitionState, error) {
-	if err := c.lock(ctx); err != nil {
-		return nil, err
-	}
-	defer c.mu.Unlock()
-	out := make([]catalog.PartitionState, 0, len(partitions))
-	for _, tp := range partitions {
-		if t, p := c.partitionLocked(tp); t != nil && !t.deleted {
-			st := p.state
-			st.LeaderEpochs, st.Producers = slices.Clone(st.LeaderEpochs), slices.Clone(st.Producers)
-			out = append(out, st)
-		}
-	}
-	return out, nil
-}
-
-// PackedRows implements catalog.Manifest.
-func (c *Catalog) PackedRows(ctx context.Context, tp catalog.TopicPartition, from int64, limit int) ([]catalog.PackedRow, error) {
-	if err := c.lock(ctx); err != nil {
-		return nil, err
-	}
-	defer c.mu.Unlock()
-	var out []catalog.PackedRow
-	if _, p := c.partitionLocked(tp); p != nil {
-		for _, r := range p.rows {
-			if r.End > from && len(out) < limit {
-				r.Extents = slices.Clone(r.Extents)
-				out = append(out, r)
-			}
-		}
-	}
-	return out, nil
-}
-
-// PackedPartitions implements catalog.Manifest.
-func (c *Catalog) PackedPartitions(ctx context.Context, id catalog.TopicID) ([]catalog.TopicPartition, error) {
-	if err := c.lock(ctx); err != nil {
-		return nil, err
-	}
-	defer c.mu.Unlock()
-	var out []catalog.TopicPartition
-	if t := c.mu.topics[id]; t != nil {
-		for _, p := range t.partitions {
-			if len(p.rows) > 0 {
-				out = append(out, p.state.TopicPartition)
-			}
-		}
-	}
-	return out, nil
-}
-
-// SetLogStart implements catalog.Manifest.
-func (c *Catalog) SetLogStart(ctx context.Context, epoch catalog.BrokerEpoch, tp catalog.TopicPartition, offset int64) (int64, error) {
-	if err := c.lock(ctx); err != nil {
-		return 0, err
-	}
-	defer c.mu.Unlock()
-	if _, err := c.unfencedLocked(epoch); err != nil {
-		return 0, err
-	}
-	t, p := c.partitionLocked(tp)
-	if t == nil || t.deleted {
-		return 0, fmt.Errorf("set the log start of %s: %w", tp, catalog.ErrUnknownTopic)
-	}
-	p.state.LogStart = max(p.state.LogStart, offset)
-	return p.state.LogStart, nil
-}
-
-// Edit implements catalog.Manifest.
-func (c *Catalog) Edit(ctx context.Context, epoch catalog.BrokerEpoch, e catalog.Edit) error {
-	if err := c.lock(ctx); err != nil {
-		return err
-	}
-	defer c.mu.Unlock()
-	if _, err := c.unfencedLocked(epoch); err != nil {
-		return err
-	}
-	if err := c.checkRowsLocked(e.Replaces, e.Rows, true); err != nil {
-		return err
-	}
-	if err := c.checkEditLocked(&e); err != nil {
-		return err
-	}
-	c.replaceRowsLocked(e.Replaces, e.Rows)
-	c.addObjectsLocked(e.Objects)
-	var dead []string
-	for _, d := range e.Deltas {
-		o := c.mu.objects[d.Object]
-		o.Refs, o.Live = o.Refs+d.Refs, o.Live+d.Live
-		if o.Refs == 0 {
-			dead = append(dead, o.Key)
-			delete(c.mu.objects, d.Object)
-			continue
-		}
-		c.mu.objects[d.Object] = o
-	}
-	c.retireLocked(dead)
-	for tp, n := range e.BytesDelta {
-		if _, p := c.partitionLocked(tp); p != nil {
-			p.state.Bytes += n
-		}
-	}
-	for _, id := range e.Purge {
-		delete(c.mu.topics, id)
-	}
-	return nil
-}
-
-func (c *Catalog) checkEditLocked(e *catalog.Edit) error {
-	for _, o := range e.Objects {
-		if _, ok := c.mu.objects[o.ID]; ok {
-			return fmt.Errorf("add object %d again: %w", o.ID, catalog.ErrConflict)
-		}
-	}
-	for _, d := range e.Deltas {
-		o, ok := c.mu.objects[d.Object]
-		if !ok || o.Refs+d.Refs < 0 || o.Live+d.Live < 0 {
-			return fmt.Errorf("change the references of object %d: %w", d.Object, catalog.ErrConflict)
-		}
-	}
-	replaced := make(map[catalog.TopicPartition]int)
-	for _, r := range e.Replaces {
-		replaced[r.TopicPartition]++
-	}
-	for _, r := range e.Rows {
-		replaced[r.TopicPartition]--
-	}
-	for _, id := range e.Purge {
-		t := c.mu.topics[id]
-		if t == nil {
-			continue // a repeat
-		}
-		if !t.deleted {
-			return fmt.Errorf("purge topic %s, which is not deleted: %w", id, catalog.ErrConflict)
-		}
-		for _, p := range t.partitions {
-			if len(p.rows) > replaced[p.state.TopicPartition] {
-				return fmt.Errorf("purge topic %s, which has packed rows: %w", id, catalog.ErrConflict)
-			}
-		}
-	}
-	return nil
-}
-
-func (c *Catalog) folded(keep func(*catalog.Object) bool, less func(a, b catalog.Object) int, limit int) []catalog.Object {
-	var out []catalog.Object
-	for _, o := range c.mu.objects {
-		if keep(&o) {
-			out = append(out, o)
-		}
-	}
-	slices.SortFunc(out, less)
-	return out[:min(limit, len(out))]
-}
-
-func byID(a, b catalog.Object) int { return cmp.Compare(a.ID, b.ID) }
-
-// ObjectsByID implements catalog.Manifest.
-func (c *Catalog) ObjectsByID(ctx context.Context, ids []catalog.ObjectID) ([]catalog.Object, error) {
-	if err := c.lock(ctx); err != nil {
-		return nil, err
-	}
-	defer c.mu.Unlock()
-	return c.folded(func(o *catalog.Object) bool { return slices.Contains(ids, o.ID) }, byID, len(ids)), nil
-}
-
-// MergeCandidates implements catalog.Manifest.
-func (c *Catalog) MergeCandidates(ctx context.Context, maxSize int64, maxGeneration int32, limit int) ([]catalog.Object, error) {
-	if err := c.lock(ctx); err != nil {
-		return nil, err
-	}
-	defer c.mu.Unlock()
-	return c.folded(
-		func(o *catalog.Object) bool { return o.Size < maxSize && o.Generation < maxGeneration },
-		func(a, b catalog.Object) int {
-			return cmp.Or(cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.ID, b.ID))
-		}, limit), nil
-}
-
-// FoldedObjects implements catalog.Manifest.
-func (c *Catalog) FoldedObjects(ctx context.Context, after catalog.ObjectID, limit int) ([]catalog.Object, error) {
-	if err := c.lock(ctx); err != nil {
-		return nil, err
-	}
-	defer c.mu.Unlock()
-	return c.folded(func(o *catalog.Object) bool { return o.ID > after }, byID, limit), nil
-}
-
-// ListRetired implements catalog.Manifest.
-func (c *Catalog) ListRetired(ctx context.Context, grace time.Duration, limit int) ([]catalog.Retired, error) {
-	if err := c.lock(ctx); err != nil {
-		return nil, err
-	}
-	defer c.mu.Unlock()
-	now := c.nowLocked()
-	var out []catalog.Retired
-	for _, r := range c.mu.retired {
-		if !now.Before(r.At.Add(grace)) && len(out) < limit {
-			r.Keys = slices.Clone(r.Keys)
-			out = append(out, r)
-		}
-	}
-	return out, nil
-}
-
-// ForgetRetired implements catalog.Manifest.
-func (c *Catalog) ForgetRetired(ctx context.Context, ids []int64) error {
-	if err := c.lock(ctx); err != nil {
-		return err
-	}
-	defer c.mu.Unlock()
-	c.mu.retired = slices.DeleteFunc(c.mu.retired, func(r catalog.Retired) bool { return slices.Contains(ids, r.ID) })
-	return nil
-}
-
-// KnownObjects implements catalog.Manifest.
-func (c *Catalog) KnownObjects(ctx context.Context, keys []string) (map[string]bool, error) {
-	if err := c.lock(ctx); err != nil {
-		return nil, err
-	}
-	defer c.mu.Unlock()
-	known := make(map[string]bool)
-	for _, b := range c.mu.brokers {
-		for _, e := range b.tail {
-			known[e.Key] = true
-		}
-	}
-	for _, o := range c.mu.objects {
-		known[o.Key] = true
-	}
-	for _, r := range c.mu.retired {
-		for _, k := range r.Keys {
-			known[k] = true
-		}
-	}
-	out := make(map[string]bool, len(keys))
-	for _, k := range keys {
-		if known[k] {
-			out[k] = true
-		}
-	}
-	return out, nil
 }

@@ -16,16 +16,16 @@ import (
 	"time"
 
 	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/catalog/internal/clock"
 )
 
 // Catalog implements catalog.Catalog. Safe for concurrent use.
 type Catalog struct {
-	clock func() time.Time
+	clock *clock.Clock
 
 	mu struct {
 		sync.Mutex
 		closed        bool
-		last          time.Time // the clock never goes back
 		clusterID     string
 		topics        map[catalog.TopicID]*topic
 		names         map[string]catalog.TopicID // live, by name with '.' mapped to '_'
@@ -36,6 +36,7 @@ type Catalog struct {
 		objects       map[catalog.ObjectID]catalog.Object
 		retired       []catalog.Retired
 		lastRetired   int64
+		lastRow       int64 // the last version a packed row got
 		ids           map[catalog.IDKind]int64
 	}
 }
@@ -60,12 +61,9 @@ type broker struct {
 	tail   []catalog.TailEntry
 }
 
-// New returns an empty catalog. clock nil means time.Now.
-func New(clock func() time.Time) *Catalog {
-	if clock == nil {
-		clock = time.Now
-	}
-	c := &Catalog{clock: clock}
+// New returns an empty catalog. now nil means time.Now.
+func New(now func() time.Time) *Catalog {
+	c := &Catalog{clock: clock.New(now, time.Time{})}
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails
 	c.mu.clusterID = base64.RawURLEncoding.EncodeToString(id[:])
@@ -90,12 +88,7 @@ func (c *Catalog) lock(ctx context.Context) error {
 	return nil
 }
 
-func (c *Catalog) nowLocked() time.Time {
-	if now := c.clock(); now.After(c.mu.last) {
-		c.mu.last = now
-	}
-	return c.mu.last
-}
+func (c *Catalog) nowLocked() time.Time { return c.clock.Now() }
 
 // ClusterID implements catalog.Catalog.
 func (c *Catalog) ClusterID(ctx context.Context) (string, error) {
@@ -108,14 +101,14 @@ func (c *Catalog) ClusterID(ctx context.Context) (string, error) {
 
 // AllocateIDs implements catalog.Catalog.
 func (c *Catalog) AllocateIDs(ctx context.Context, kind catalog.IDKind, n int64) (int64, error) {
+	if err := catalog.CheckIDs(kind, n); err != nil {
+		return 0, fmt.Errorf("allocate ids: %w", err)
+	}
 	if err := c.lock(ctx); err != nil {
 		return 0, err
 	}
 	defer c.mu.Unlock()
-	first, ok := c.mu.ids[kind]
-	if !ok || n < 1 {
-		return 0, fmt.Errorf("allocate %d ids of kind %q: %w", n, kind, catalog.ErrNotFound)
-	}
+	first := c.mu.ids[kind]
 	c.mu.ids[kind] = first + n
 	return first, nil
 }
@@ -168,6 +161,9 @@ func (t *topic) copy() catalog.Topic {
 
 // CreateTopic implements catalog.Topics.
 func (c *Catalog) CreateTopic(ctx context.Context, spec catalog.TopicSpec) (catalog.Topic, error) {
+	if err := spec.Check(); err != nil {
+		return catalog.Topic{}, fmt.Errorf("create topic: %w", err)
+	}
 	if err := c.lock(ctx); err != nil {
 		return catalog.Topic{}, err
 	}
@@ -296,13 +292,16 @@ func (c *Catalog) DeletedTopics(ctx context.Context) ([]catalog.TopicID, error) 
 
 // RegisterBroker implements catalog.Brokers.
 func (c *Catalog) RegisterBroker(ctx context.Context, r catalog.Registration) (catalog.Broker, error) {
+	if err := r.Check(); err != nil {
+		return catalog.Broker{}, fmt.Errorf("register broker %d: %w", r.ID, err)
+	}
 	if err := c.lock(ctx); err != nil {
 		return catalog.Broker{}, err
 	}
 	defer c.mu.Unlock()
 	for _, b := range c.mu.brokers {
 		if b.Incarnation == r.Incarnation && !b.Fenced {
-			return b.Broker, nil
+			return b.copy(), nil
 		}
 	}
 	now := c.nowLocked()
@@ -310,7 +309,13 @@ func (c *Catalog) RegisterBroker(ctx context.Context, r catalog.Registration) (c
 	r.Listeners = slices.Clone(r.Listeners)
 	b := &broker{Broker: catalog.Broker{Registration: r, Epoch: c.mu.lastEpoch, RegisteredAt: now, LastHeartbeat: now}}
 	c.mu.brokers[b.Epoch] = b
-	return b.Broker, nil
+	return b.copy(), nil
+}
+
+func (b *broker) copy() catalog.Broker {
+	out := b.Broker
+	out.Listeners = slices.Clone(b.Listeners)
+	return out
 }
 
 func (c *Catalog) unfencedLocked(epoch catalog.BrokerEpoch) (*broker, error) {
@@ -349,8 +354,11 @@ func (c *Catalog) FenceBroker(ctx context.Context, epoch catalog.BrokerEpoch, wh
 		return fmt.Errorf("fence broker epoch %d: %w", epoch, catalog.ErrUnknownBroker)
 	case b.Fenced:
 		return nil
-	case why == catalog.FenceExpired && c.nowLocked().Before(b.LastHeartbeat.Add(b.TTL)):
-		return fmt.Errorf("fence broker epoch %d: %w", epoch, catalog.ErrNotExpired)
+	}
+	if why == catalog.FenceExpired {
+		if over, left := c.clock.Expired(b.LastHeartbeat, c.nowLocked(), b.TTL); !over {
+			return fmt.Errorf("fence broker epoch %d: for another %s: %w", epoch, left, catalog.ErrNotExpired)
+		}
 	}
 	b.Fenced = true
 	for _, t := range c.mu.topics {
@@ -386,9 +394,7 @@ func (c *Catalog) ListBrokers(ctx context.Context) ([]catalog.Broker, error) {
 	defer c.mu.Unlock()
 	var out []catalog.Broker
 	for _, b := range c.byEpochLocked() {
-		copied := b.Broker
-		copied.Listeners = slices.Clone(b.Listeners)
-		out = append(out, copied)
+		out = append(out, b.copy())
 	}
 	return out, nil
 }

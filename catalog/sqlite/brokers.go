@@ -26,6 +26,9 @@ func brokerOf(r row) (catalog.Broker, error) {
 
 // RegisterBroker implements [catalog.Brokers].
 func (c *Catalog) RegisterBroker(ctx context.Context, reg catalog.Registration) (catalog.Broker, error) {
+	if err := reg.Check(); err != nil {
+		return catalog.Broker{}, fmt.Errorf("register a broker: %w", err)
+	}
 	listeners, err := json.Marshal(reg.Listeners)
 	if err != nil {
 		return catalog.Broker{}, fmt.Errorf("register broker %d: encode its listeners: %w", reg.ID, err)
@@ -44,7 +47,7 @@ func (c *Catalog) RegisterBroker(ctx context.Context, reg catalog.Registration) 
 		}
 		_, err = t.exec(`INSERT INTO brokers (epoch, fenced, last_sequence, folded_sequence, committed_at, last_heartbeat, registered_at,
 			ttl, id, incarnation, rack, listeners) VALUES (?, 0, 0, 0, 0, ?2, ?2, ?3, ?4, ?5, ?6, ?7)`,
-			epoch, t.now, max(int64(reg.TTL), 0), int64(reg.ID), reg.Incarnation[:], reg.Rack, string(listeners))
+			epoch, t.now, int64(reg.TTL), int64(reg.ID), reg.Incarnation[:], reg.Rack, string(listeners))
 		if err != nil {
 			return err
 		}
@@ -103,9 +106,9 @@ func (c *Catalog) Heartbeat(ctx context.Context, epoch catalog.BrokerEpoch) (cat
 // FenceBroker implements [catalog.Brokers].
 func (c *Catalog) FenceBroker(ctx context.Context, epoch catalog.BrokerEpoch, why catalog.FenceReason) error {
 	return c.write(ctx, fmt.Sprintf("fence broker epoch %d", epoch), func(t *tx) error {
-		var fenced, expires int64
-		known, err := t.one("SELECT fenced, last_heartbeat + ttl FROM brokers WHERE epoch = ?",
-			func(r row) { fenced, expires = r.int(0), r.int(1) }, int64(epoch))
+		var fenced, heard, ttl int64
+		known, err := t.one("SELECT fenced, last_heartbeat, ttl FROM brokers WHERE epoch = ?",
+			func(r row) { fenced, heard, ttl = r.int(0), r.int(1), r.int(2) }, int64(epoch))
 		if err != nil {
 			return err
 		}
@@ -119,8 +122,10 @@ func (c *Catalog) FenceBroker(ctx context.Context, epoch catalog.BrokerEpoch, wh
 		if fenced != 0 {
 			return nil
 		}
-		if why == catalog.FenceExpired && t.now < expires {
-			return fmt.Errorf("for another %s: %w", time.Duration(expires-t.now), catalog.ErrNotExpired)
+		if why == catalog.FenceExpired {
+			if over, left := c.clock.Expired(toTime(heard), toTime(t.now), time.Duration(ttl)); !over {
+				return fmt.Errorf("for another %s: %w", left, catalog.ErrNotExpired)
+			}
 		}
 		if _, err := t.exec("UPDATE brokers SET fenced = 1 WHERE epoch = ?", int64(epoch)); err != nil {
 			return err

@@ -23,6 +23,15 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+func TestDurable(t *testing.T) {
+	catalogtest.Durable(t, func(t *testing.T, place string, now func() time.Time) catalog.Catalog {
+		t.Helper()
+		c, err := sqlite.Open(t.Context(), filepath.Join(place, "catalog.db"), sqlite.Options{Now: now})
+		require.NoError(t, err)
+		return c
+	})
+}
+
 func TestModelAgainstMemory(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -10,7 +10,14 @@ import (
 
 // Fold implements [catalog.Manifest].
 func (c *Catalog) Fold(ctx context.Context, epoch catalog.BrokerEpoch, f catalog.Fold) error {
+	if err := f.Check(); err != nil {
+		return fmt.Errorf("fold: %w", err)
+	}
 	op := fmt.Sprintf("fold the tail of broker epoch %d, %d to %d", f.Tail, f.After+1, f.Through)
+	run, err := c.tailRun(ctx, op, f.Tail, f.After+1, f.Through)
+	if err != nil {
+		return err
+	}
 	return c.write(ctx, op, func(t *tx) error {
 		if err := t.guard(epoch); err != nil {
 			return err
@@ -20,13 +27,16 @@ func (c *Catalog) Fold(ctx context.Context, epoch catalog.BrokerEpoch, f catalog
 		if err != nil {
 			return err
 		}
-		if n == 0 || f.Through <= f.After {
+		if n == 0 {
 			return fmt.Errorf("fold position moved: %w", catalog.ErrConflict)
 		}
-		if err := t.checkFolding(&f); err != nil {
+		if _, err := t.refresh(run); err != nil {
 			return err
 		}
-		if err := t.requireLive(&f); err != nil {
+		if err := checkFolding(run.rows, &f); err != nil {
+			return err
+		}
+		if err := t.requireAllLive(&f); err != nil {
 			return err
 		}
 		if err := t.replaceRows(f.Replaces, f.Rows); err != nil {
@@ -52,11 +62,7 @@ func (c *Catalog) Fold(ctx context.Context, epoch catalog.BrokerEpoch, f catalog
 }
 
 // checkFolding compares the rows to be folded with the objects the fold was planned from.
-func (t *tx) checkFolding(f *catalog.Fold) error {
-	rows, err := t.tailRows(f.Tail, f.After+1, f.Through)
-	if err != nil {
-		return err
-	}
+func checkFolding(rows []tailRow, f *catalog.Fold) error {
 	if len(rows) == 0 || rows[len(rows)-1].last != f.Through {
 		return fmt.Errorf("no tail row ends at %d: %w", f.Through, catalog.ErrConflict)
 	}
@@ -76,32 +82,28 @@ func (t *tx) checkFolding(f *catalog.Fold) error {
 	return nil
 }
 
-// requireLive refuses a fold that names a deleted topic.
-func (t *tx) requireLive(f *catalog.Fold) error {
-	seen := make(map[catalog.TopicID]bool)
-	check := func(id catalog.TopicID) error {
-		if seen[id] {
-			return nil
-		}
-		seen[id] = true
-		live, err := t.live(id)
-		if err == nil && !live {
-			err = fmt.Errorf("topic %s was deleted: %w", id, catalog.ErrConflict)
-		}
-		return err
+// requireLive refuses what names a deleted topic. live remembers those that were looked up.
+func (t *tx) requireLive(live map[catalog.TopicID]bool, id catalog.TopicID) error {
+	if live[id] {
+		return nil
 	}
-	for i := range f.Partitions {
-		if err := check(f.Partitions[i].Topic); err != nil {
-			return err
-		}
+	ok, err := t.live(id)
+	if err == nil && !ok {
+		err = fmt.Errorf("topic %s was deleted: %w", id, catalog.ErrConflict)
 	}
-	for i := range f.Rows {
-		if err := check(f.Rows[i].Topic); err != nil {
+	live[id] = true
+	return err
+}
+
+func (t *tx) requireAllLive(f *catalog.Fold) error {
+	live := make(map[catalog.TopicID]bool)
+	for i := range f.Partitions { // those of all rows are among them
+		if err := t.requireLive(live, f.Partitions[i].Topic); err != nil {
 			return err
 		}
 	}
 	for i := range f.Replaces {
-		if err := check(f.Replaces[i].Topic); err != nil {
+		if err := t.requireLive(live, f.Replaces[i].Topic); err != nil {
 			return err
 		}
 	}
@@ -130,9 +132,6 @@ func (t *tx) replaceRows(old []catalog.RowRef, rows []catalog.PackedRow) error {
 	}
 	for i := range rows {
 		r := &rows[i]
-		if r.Base < 0 || r.End <= r.Base {
-			return fmt.Errorf("packed row of %s from %d to %d holds nothing: %w", r.TopicPartition, r.Base, r.End, catalog.ErrConflict)
-		}
 		// Rows do not overlap, so of those that begin below this one's end only the last can reach into it.
 		n, err := t.exec(`INSERT INTO packed_rows (topic, partition, base_offset, end_offset, version, extents)
 			SELECT ?1, ?2, ?3, ?4, ?5, ?6
@@ -165,10 +164,10 @@ func (t *tx) setPartition(p *catalog.PartitionState) error {
 		producers = p.Producers
 	}
 	n, err := t.exec(`UPDATE partitions SET log_start = max(log_start, ?), log_end = ?, last_stable = ?, leader_epochs = ?, producers = ?,
-		bytes = ? WHERE topic = ? AND partition = ?`, p.LogStart, p.LogEnd, p.LastStable, string(encoded), producers, p.Bytes,
+		bytes = ?6 WHERE topic = ?7 AND partition = ?8 AND log_end <= ?2`, p.LogStart, p.LogEnd, p.LastStable, string(encoded), producers, p.Bytes,
 		p.Topic[:], int64(p.Partition))
 	if err == nil && n == 0 {
-		err = fmt.Errorf("partition %s is gone: %w", p.TopicPartition, catalog.ErrConflict)
+		err = fmt.Errorf("partition %s is gone, or its log end would go back: %w", p.TopicPartition, catalog.ErrConflict)
 	}
 	return err
 }
@@ -252,6 +251,9 @@ func (c *Catalog) PackedPartitions(ctx context.Context, id catalog.TopicID) ([]c
 
 // SetLogStart implements [catalog.Manifest].
 func (c *Catalog) SetLogStart(ctx context.Context, epoch catalog.BrokerEpoch, tp catalog.TopicPartition, offset int64) (int64, error) {
+	if err := catalog.CheckLogStart(offset); err != nil {
+		return 0, fmt.Errorf("set the log start: %w", err)
+	}
 	var start int64
 	err := c.write(ctx, "set the log start of "+tp.String(), func(t *tx) error {
 		if err := t.guard(epoch); err != nil {
@@ -273,9 +275,18 @@ func (c *Catalog) SetLogStart(ctx context.Context, epoch catalog.BrokerEpoch, tp
 
 // Edit implements [catalog.Manifest].
 func (c *Catalog) Edit(ctx context.Context, epoch catalog.BrokerEpoch, e catalog.Edit) error {
+	if err := e.Check(); err != nil {
+		return fmt.Errorf("edit the manifest: %w", err)
+	}
 	return c.write(ctx, "edit the manifest", func(t *tx) error {
 		if err := t.guard(epoch); err != nil {
 			return err
+		}
+		live := make(map[catalog.TopicID]bool)
+		for i := range e.Rows {
+			if err := t.requireLive(live, e.Rows[i].Topic); err != nil {
+				return err
+			}
 		}
 		if err := t.replaceRows(e.Replaces, e.Rows); err != nil {
 			return err
@@ -286,11 +297,11 @@ func (c *Catalog) Edit(ctx context.Context, epoch catalog.BrokerEpoch, e catalog
 				return err
 			}
 		}
-		dead, err := t.changeRefs(e.Deltas)
+		unborn, err := t.addObjects(e.Objects) // first: not even in place of one that goes may a key be used again
 		if err != nil {
 			return err
 		}
-		unborn, err := t.addObjects(e.Objects)
+		dead, err := t.changeRefs(e.Deltas)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -24,6 +25,13 @@ func (t *tx) addObjects(objs []catalog.Object) (dead []string, err error) {
 	for i := range objs {
 		o := &objs[i]
 		if o.Refs == 0 {
+			named, err := t.one("SELECT 1 FROM objects WHERE id = ? OR key = ?", func(row) {}, int64(o.ID), o.Key)
+			if err != nil {
+				return nil, err
+			}
+			if named {
+				return nil, fmt.Errorf("object %d is folded already: %w", o.ID, catalog.ErrConflict)
+			}
 			dead = append(dead, o.Key)
 			continue
 		}
@@ -65,14 +73,13 @@ func (t *tx) changeRefs(deltas []catalog.RefDelta) (dead []string, err error) {
 	return dead, nil
 }
 
-// newBatch begins a batch of retired objects.
-func (t *tx) newBatch() (int64, error) {
-	batch, err := t.bump("retired_batch", 1)
+// keyList encodes the keys of a batch.
+func keyList(keys []string) (string, error) {
+	list, err := json.Marshal(keys)
 	if err != nil {
-		return 0, err
+		return "", fmt.Errorf("encode object keys: %w", err)
 	}
-	_, err = t.exec("INSERT INTO retired_batches (id, at) VALUES (?, ?)", batch, t.now)
-	return batch, err
+	return string(list), nil
 }
 
 // retire makes a batch of objects that are no longer named.
@@ -80,16 +87,21 @@ func (t *tx) retire(keys []string) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	batch, err := t.newBatch()
+	list, err := keyList(keys)
 	if err != nil {
 		return err
 	}
-	for _, key := range keys {
-		if _, err := t.exec("INSERT INTO retired_objects (key, batch) VALUES (?, ?)", key, batch); err != nil {
-			return err
-		}
+	return t.retireList(list)
+}
+
+// retireList makes a batch of a list of keys.
+func (t *tx) retireList(keys string) error {
+	batch, err := t.bump("retired_batch", 1)
+	if err != nil {
+		return err
 	}
-	return nil
+	_, err = t.exec("INSERT INTO retired_batches (id, at, keys) VALUES (?, ?, ?)", batch, t.now, keys)
+	return err
 }
 
 // listObjects runs a query for object columns.
@@ -151,20 +163,19 @@ func (c *Catalog) FoldedObjects(ctx context.Context, after catalog.ObjectID, lim
 
 // ListRetired implements [catalog.Manifest].
 func (c *Catalog) ListRetired(ctx context.Context, grace time.Duration, limit int) ([]catalog.Retired, error) {
+	grace = max(grace, 0)
+	now := c.clock.Now()
+	if now.Sub(c.clock.Settled()) < grace {
+		return nil, c.open(ctx) // nothing expires before a full term
+	}
 	var out []catalog.Retired
 	err := c.read(ctx, "list retired objects", func(db *conn) error {
-		const read = "SELECT id, at FROM retired_batches WHERE at <= ? ORDER BY id LIMIT ?"
-		err := db.query(ctx, read, func(r row) error {
-			out = append(out, catalog.Retired{ID: r.int(0), At: toTime(r.int(1))})
-			return nil
-		}, c.now()-int64(grace), limited(limit))
-		for i := 0; err == nil && i < len(out); i++ {
-			err = db.query(ctx, "SELECT key FROM retired_objects WHERE batch = ?", func(r row) error {
-				out[i].Keys = append(out[i].Keys, r.text(0))
-				return nil
-			}, out[i].ID)
-		}
-		return err
+		const read = "SELECT id, at, keys FROM retired_batches WHERE at <= ? ORDER BY id LIMIT ?"
+		return db.query(ctx, read, func(r row) error {
+			keys, err := keysOf(r.int(0), r.text(2))
+			out = append(out, catalog.Retired{ID: r.int(0), At: toTime(r.int(1)), Keys: keys})
+			return err
+		}, now.Add(-grace).UnixNano(), limited(limit))
 	})
 	if err != nil {
 		return nil, err
@@ -179,9 +190,6 @@ func (c *Catalog) ForgetRetired(ctx context.Context, ids []int64) error {
 	}
 	return c.write(ctx, "forget retired objects", func(t *tx) error {
 		for _, id := range ids {
-			if _, err := t.exec("DELETE FROM retired_objects WHERE batch = ?", id); err != nil {
-				return err
-			}
 			if _, err := t.exec("DELETE FROM retired_batches WHERE id = ?", id); err != nil {
 				return err
 			}
@@ -190,25 +198,47 @@ func (c *Catalog) ForgetRetired(ctx context.Context, ids []int64) error {
 	})
 }
 
-// KnownObjects implements [catalog.Manifest]. The tail has no index on keys, which each commit would pay for: it is
-// scanned, once per call, and it is short.
+func keysOf(batch int64, list string) (keys []string, err error) {
+	if err := json.Unmarshal([]byte(list), &keys); err != nil {
+		return nil, fmt.Errorf("%w: keys of retired batch %d: %w", ErrDamaged, batch, err)
+	}
+	return keys, nil
+}
+
+// KnownObjects implements [catalog.Manifest]. Neither the tail nor the retired lists have an index on keys, which each
+// commit and merge would pay for: they are scanned, once per call, and they are short.
 func (c *Catalog) KnownObjects(ctx context.Context, keys []string) (map[string]bool, error) {
 	known := make(map[string]bool, len(keys))
 	if len(keys) == 0 {
 		return known, c.open(ctx)
 	}
-	list, err := json.Marshal(slices.Compact(slices.Sorted(slices.Values(keys))))
+	asked := make(map[string]bool, len(keys))
+	for _, key := range keys {
+		asked[key] = true
+	}
+	list, err := keyList(slices.Sorted(maps.Keys(asked)))
 	if err != nil {
-		return nil, fmt.Errorf("encode keys: %w", err)
+		return nil, err
 	}
 	err = c.read(ctx, "look up object keys", func(db *conn) error {
-		return db.query(ctx, `WITH asked (key) AS MATERIALIZED (SELECT value FROM json_each(?))
+		err := db.query(ctx, `WITH asked (key) AS MATERIALIZED (SELECT value FROM json_each(?))
 			SELECT key FROM asked WHERE EXISTS (SELECT 1 FROM objects o WHERE o.key = asked.key)
-				OR EXISTS (SELECT 1 FROM retired_objects r WHERE r.key = asked.key)
 			UNION ALL SELECT key FROM tail WHERE key IN (SELECT key FROM asked)`, func(r row) error {
 			known[r.text(0)] = true
 			return nil
-		}, string(list))
+		}, list)
+		if err != nil {
+			return err
+		}
+		return db.query(ctx, "SELECT id, keys FROM retired_batches", func(r row) error {
+			retired, err := keysOf(r.int(0), r.text(1))
+			for _, key := range retired {
+				if asked[key] {
+					known[key] = true
+				}
+			}
+			return err
+		})
 	})
 	if err != nil {
 		return nil, err

@@ -12,14 +12,15 @@ import (
 	"time"
 
 	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/catalog/internal/clock"
 )
 
 // Options tune a catalog. The zero value is good.
 type Options struct {
 	// Logger gets what nobody is answered: checkpoints and roll-backs that failed. Default: discarded.
 	Logger *slog.Logger
-	// Now is the catalog's clock. Default: time.Now. A clock that goes back is held at its highest value, also over
-	// restarts.
+	// Now is what the catalog's clock reads. Default: time.Now. The catalog's clock runs on when this one is set back, also
+	// over restarts, and nothing expires for a full term after a restart or when this one is set ahead.
 	Now func() time.Time
 	// Readers is how many reads run at once. Default: 4. Each connection holds up to 2 MiB of pages once it was used.
 	Readers int
@@ -28,8 +29,7 @@ type Options struct {
 // Catalog is a [catalog.Catalog] in one SQLite file. Safe for concurrent use.
 type Catalog struct {
 	log       *slog.Logger
-	clock     func() time.Time
-	latest    atomic.Int64 // the highest time handed out, nanoseconds
+	clock     *clock.Clock
 	clusterID string
 
 	db      *conn // the writer's own
@@ -39,6 +39,7 @@ type Catalog struct {
 	finish  chan chan error // the checkpointer asks the writer to copy the log's end
 	dirty   chan struct{}   // capacity 1: the log is worth copying
 	unclean atomic.Bool     // something was written since the last checkpoint
+	edits   atomic.Int64    // grows before and after each transaction that takes rows out of the tail; see tailRun
 
 	closing chan struct{} // closed by Close
 	stopped chan struct{} // closed when the writer ended
@@ -55,9 +56,6 @@ func Open(ctx context.Context, path string, opts Options) (_ *Catalog, err error
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	if opts.Now == nil {
-		opts.Now = time.Now
-	}
 	if opts.Readers <= 0 {
 		opts.Readers = 4
 	}
@@ -73,13 +71,13 @@ func Open(ctx context.Context, path string, opts Options) (_ *Catalog, err error
 		return nil, fmt.Errorf("open the catalog: %w", err)
 	}
 	c := &Catalog{
-		log: opts.Logger, clock: opts.Now, db: db, readers: newReaders(path, opts.Readers),
+		log: opts.Logger, db: db, readers: newReaders(path, opts.Readers),
 		queue: make(chan *write, maxQueued), finish: make(chan chan error), dirty: make(chan struct{}, 1),
 		closing: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	var checkpoints *conn
 	if err = migrate(ctx, db, path); err == nil {
-		if err = c.load(); err == nil {
+		if err = c.load(opts.Now); err == nil {
 			checkpoints, err = openConn(path, "rw", append(pragmas, "cache_size = -256")...)
 		}
 	}
@@ -97,15 +95,17 @@ func Open(ctx context.Context, path string, opts Options) (_ *Catalog, err error
 }
 
 // load reads what is kept in memory: the cluster's id and the time below which the clock must not go.
-func (c *Catalog) load() error {
+func (c *Catalog) load(now func() time.Time) error {
 	const newest = `SELECT max(
 		coalesce((SELECT max(max(committed_at, last_heartbeat, registered_at)) FROM brokers), 0),
 		coalesce((SELECT max(at) FROM retired_batches), 0),
 		(SELECT value FROM counters WHERE name = 'clock'),
 		coalesce((SELECT max(max(created_at, pinged_at)) FROM cluster), 0))`
-	if _, err := c.db.one(newest, func(r row) { c.latest.Store(r.int(0)) }); err != nil {
+	var latest int64
+	if _, err := c.db.one(newest, func(r row) { latest = r.int(0) }); err != nil {
 		return fmt.Errorf("read the catalog's clock: %w", translate(err))
 	}
+	c.clock = clock.New(now, time.Unix(0, latest))
 	const read = "SELECT id FROM cluster"
 	found, err := c.db.one(read, func(r row) { c.clusterID = r.text(0) })
 	if err != nil {
@@ -127,17 +127,7 @@ func (c *Catalog) load() error {
 }
 
 // now reads the catalog's clock, in nanoseconds. It never goes back.
-func (c *Catalog) now() int64 {
-	for now := c.clock().UnixNano(); ; {
-		latest := c.latest.Load()
-		if now <= latest {
-			return latest
-		}
-		if c.latest.CompareAndSwap(latest, now) {
-			return now
-		}
-	}
-}
+func (c *Catalog) now() int64 { return c.clock.Now().UnixNano() }
 
 // toTime makes a time of a column; 0 stands for none.
 func toTime(ns int64) time.Time {
@@ -166,11 +156,8 @@ func (c *Catalog) open(ctx context.Context) error {
 
 // AllocateIDs implements [catalog.Catalog].
 func (c *Catalog) AllocateIDs(ctx context.Context, kind catalog.IDKind, n int64) (first int64, err error) {
-	if n <= 0 {
-		return 0, fmt.Errorf("allocate %s ids: %d is not a number of ids", kind, n)
-	}
-	if kind != catalog.IDProducer && kind != catalog.IDObject {
-		return 0, fmt.Errorf("allocate ids: unknown kind %q", kind)
+	if err := catalog.CheckIDs(kind, n); err != nil {
+		return 0, fmt.Errorf("allocate ids: %w", err)
 	}
 	err = c.write(ctx, "allocate ids", func(t *tx) error {
 		next, err := t.bump("ids_"+string(kind), n)

@@ -139,15 +139,25 @@ func TestFailedCommitFailsItsGroup(t *testing.T) {
 	c := openTest(t, filepath.Join(t.TempDir(), "catalog.db"), Options{})
 	release := hold(t, c)
 	innocent := queued(t.Context(), t, c, allocate(10))
+	// Its refusal rests on the innocent's write, which will not be stored.
+	refused := queued(t.Context(), t, c, func(t *tx) error {
+		if last, err := t.counter("ids_object"); err != nil || last != 1 {
+			return errors.Join(err, catalog.ErrSequence)
+		}
+		return nil
+	})
 	guilty := queued(t.Context(), t, c, func(t *tx) error {
 		if _, err := t.exec("PRAGMA defer_foreign_keys = ON"); err != nil { // until the commit finds out
 			return err
 		}
-		_, err := t.exec("INSERT INTO retired_objects (key, batch) VALUES ('x', 5)")
+		_, err := t.exec("INSERT INTO leases (topic, partition, epoch) VALUES (x'', 5, -1)")
 		return err
 	})
 	release()
 	require.Error(t, <-innocent)
+	err := <-refused
+	require.Error(t, err)
+	require.NotErrorIs(t, err, catalog.ErrSequence, "nobody knows whether it is due")
 	require.Error(t, <-guilty)
 	require.EqualValues(t, 1, nextID(t, c), "nothing was applied, and the writer goes on")
 }

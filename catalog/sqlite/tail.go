@@ -26,6 +26,9 @@ func (t *tx) insertTail(e *catalog.TailEntry, committedAt int64) error {
 
 // Commit implements [catalog.Manifest]. Its guard, its sequence check and the new last sequence are one statement.
 func (c *Catalog) Commit(ctx context.Context, epoch catalog.BrokerEpoch, entries []catalog.TailEntry) (time.Time, error) {
+	if err := catalog.CheckCommit(entries); err != nil {
+		return time.Time{}, fmt.Errorf("commit: %w", err)
+	}
 	var at int64
 	err := c.write(ctx, "commit", func(t *tx) error {
 		at = t.now
@@ -117,15 +120,30 @@ func (c *Catalog) ReadTail(ctx context.Context, epoch catalog.BrokerEpoch, after
 // MergeTail implements [catalog.Manifest].
 func (c *Catalog) MergeTail(ctx context.Context, epoch catalog.BrokerEpoch, m catalog.TailMerge) error {
 	e := &m.Entry
+	if err := m.Check(); err != nil {
+		return fmt.Errorf("merge the tail: %w", err)
+	}
 	op := fmt.Sprintf("merge the tail of broker epoch %d, %d to %d", e.Epoch, e.First, e.Last)
+	run, err := c.tailRun(ctx, op, e.Epoch, e.First, e.Last)
+	if err != nil {
+		return err
+	}
+	keys, err := keyList(run.keys())
+	if err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
 	return c.write(ctx, op, func(t *tx) error {
 		if err := t.guard(epoch); err != nil {
 			return err
 		}
-		rows, err := t.tailRows(e.Epoch, e.First, e.Last)
-		if err != nil {
+		if fresh, err := t.refresh(run); err != nil {
 			return err
+		} else if fresh {
+			if keys, err = keyList(run.keys()); err != nil {
+				return err
+			}
 		}
+		rows := run.rows
 		if len(rows) == 0 || len(rows) != len(m.Replaces) || rows[0].first != e.First || rows[len(rows)-1].last != e.Last {
 			return fmt.Errorf("found %d rows, planned with %d: %w", len(rows), len(m.Replaces), catalog.ErrConflict)
 		}
@@ -134,13 +152,7 @@ func (c *Catalog) MergeTail(ctx context.Context, epoch catalog.BrokerEpoch, m ca
 				return fmt.Errorf("sequence %d is object %d, planned with %d: %w", rows[i].last, rows[i].object, m.Replaces[i], catalog.ErrConflict)
 			}
 		}
-		batch, err := t.newBatch()
-		if err != nil {
-			return err
-		}
-		_, err = t.exec(`INSERT INTO retired_objects (key, batch)
-			SELECT key, ? FROM tail WHERE epoch = ? AND last_sequence BETWEEN ? AND ?`, batch, int64(e.Epoch), int64(e.First), int64(e.Last))
-		if err != nil {
+		if err := t.retireList(keys); err != nil {
 			return err
 		}
 		if err := t.dropTail(e.Epoch, e.First, e.Last); err != nil {
@@ -151,24 +163,65 @@ func (c *Catalog) MergeTail(ctx context.Context, epoch catalog.BrokerEpoch, m ca
 }
 
 func (t *tx) dropTail(epoch catalog.BrokerEpoch, from, to catalog.Sequence) error {
+	t.edited = true
+	t.edits.Add(1)
 	_, err := t.exec("DELETE FROM tail WHERE epoch = ? AND last_sequence BETWEEN ? AND ?", int64(epoch), int64(from), int64(to))
 	return err
 }
 
-// tailRow is a tail row without key and index.
+// tailRow is a tail row without its index.
 type tailRow struct {
 	first, last catalog.Sequence
 	object      catalog.ObjectID
 	committedAt int64
+	key         string
 }
 
-// tailRows reads the rows that end in from .. to.
-func (t *tx) tailRows(epoch catalog.BrokerEpoch, from, to catalog.Sequence) (rows []tailRow, err error) {
-	const read = `SELECT first_sequence, last_sequence, object, committed_at FROM tail
+// tailRun is the tail rows of one epoch that end in from .. to, as they were when Catalog.edits was stamp.
+//
+// Looking at thousands of rows takes milliseconds, in which no commit could be applied, so it is done on a reading
+// connection before the write is queued. Rows of the tail only ever go by merges and folds, and those move the stamp: once
+// when they take rows out, and once more when their transaction has ended. So a stamp that stands still from before the
+// snapshot was taken to within the write says that the rows are still these. A snapshot older than an edit has a stamp that
+// was taken before the edit's second move at the latest. If the stamp moved, the rows are read again within the write.
+type tailRun struct {
+	epoch    catalog.BrokerEpoch
+	from, to catalog.Sequence
+	stamp    int64
+	rows     []tailRow
+}
+
+func (r *tailRun) keys() []string {
+	keys := make([]string, len(r.rows))
+	for i := range r.rows {
+		keys[i] = r.rows[i].key
+	}
+	return keys
+}
+
+// tailRun reads a run ahead of a write.
+func (c *Catalog) tailRun(ctx context.Context, op string, epoch catalog.BrokerEpoch, from, to catalog.Sequence) (*tailRun, error) {
+	run := &tailRun{epoch: epoch, from: from, to: to, stamp: c.edits.Load()}
+	err := c.read(ctx, op, run.read)
+	return run, err
+}
+
+// refresh reads the run again if it may have changed, and tells whether it did.
+func (t *tx) refresh(run *tailRun) (bool, error) {
+	if run.stamp == t.edits.Load() {
+		return false, nil
+	}
+	return true, run.read(t.conn)
+}
+
+func (r *tailRun) read(db *conn) error {
+	r.rows = r.rows[:0]
+	const read = `SELECT first_sequence, last_sequence, object, committed_at, key FROM tail
 		WHERE epoch = ? AND last_sequence BETWEEN ? AND ? ORDER BY last_sequence`
-	err = t.query(t.whole, read, func(r row) error {
-		rows = append(rows, tailRow{catalog.Sequence(r.int(0)), catalog.Sequence(r.int(1)), catalog.ObjectID(r.int(2)), r.int(3)})
+	return db.query(db.whole, read, func(row row) error {
+		r.rows = append(r.rows, tailRow{
+			catalog.Sequence(row.int(0)), catalog.Sequence(row.int(1)), catalog.ObjectID(row.int(2)), row.int(3), row.text(4),
+		})
 		return nil
-	}, int64(epoch), int64(from), int64(to))
-	return rows, err
+	}, int64(r.epoch), int64(r.from), int64(r.to))
 }

@@ -66,6 +66,9 @@ func (t *tx) live(id catalog.TopicID) (bool, error) {
 
 // CreateTopic implements [catalog.Topics].
 func (c *Catalog) CreateTopic(ctx context.Context, spec catalog.TopicSpec) (catalog.Topic, error) {
+	if err := spec.Check(); err != nil {
+		return catalog.Topic{}, fmt.Errorf("create a topic: %w", err)
+	}
 	var topic catalog.Topic
 	err := c.write(ctx, fmt.Sprintf("create topic %q", spec.Name), func(t *tx) (err error) {
 		topic, err = t.createTopic(&spec)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/streamhouse/streamhouse/catalog"
 )
@@ -19,7 +20,10 @@ const (
 type tx struct {
 	*conn
 
-	now int64 // the catalog's clock, nanoseconds; one value for a whole group
+	now   int64         // the catalog's clock, nanoseconds; one value for a whole group
+	edits *atomic.Int64 // see Catalog.edits
+	// edited: this transaction took rows out of the tail, or tried to.
+	edited bool
 }
 
 // write is one caller's write on its way through the writer.
@@ -160,24 +164,30 @@ func (c *Catalog) refuseQueued() {
 	}
 }
 
-// commitGroup applies the writes in one transaction and answers them.
+// commitGroup applies the writes in one transaction and answers them. When the transaction fails, also the refused ones
+// get its error: a refusal may rest on what another write of the group did, which now is not stored, or in doubt.
 func (c *Catalog) commitGroup(group []*write) {
 	err := c.transact(group)
 	for _, w := range group {
-		if w.err == nil {
+		if err != nil {
 			w.err = err
 		}
 		w.done <- w.err
 	}
 }
 
-// transact leaves each refused write's error in the write and returns what befell all others.
+// transact leaves each refused write's error in the write and returns what befell the whole group.
 func (c *Catalog) transact(group []*write) error {
 	db := c.db
 	if _, err := db.exec("BEGIN IMMEDIATE"); err != nil {
 		return fmt.Errorf("begin: %w", translate(err))
 	}
-	t := &tx{conn: db, now: c.now()}
+	t := &tx{conn: db, now: c.now(), edits: &c.edits}
+	defer func() {
+		if t.edited {
+			c.edits.Add(1)
+		}
+	}()
 	applied := 0
 	for _, w := range group {
 		err := c.applyOne(t, w, len(group) > 1)
