@@ -62,7 +62,7 @@ func TestProduceAndConsumeAreMeasured(t *testing.T) {
 	require.Contains(t, s, `flush_buffered_bytes`)
 	require.Zero(t, s[`flush_buffered_bytes`])
 	require.Zero(t, s[`flush_uploads`])
-	require.EqualValues(t, n, s[`objstore_requests_total{op="put",status="ok"}`])
+	require.GreaterOrEqual(t, s[`objstore_requests_total{op="put",status="ok"}`], float64(n))
 	require.Positive(t, s[`cache_hits_total{cache="tail"}`])
 
 	r.eventually("the session is renewed", func(s samples) bool { return s[`agent_lease_renewals_total{status="ok"}`] > 0 })
