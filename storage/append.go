@@ -94,7 +94,7 @@ func (t *term) appendLocked(p *partition, batch []byte, h *recordbatch.Header, f
 	if idempotent {
 		s.base, s.flight = meta.BaseOffset, f
 		p.mu.producers.add(h.ProducerID, h.ProducerEpoch, s, 0)
-		if len(p.mu.producers.byID) > t.e.cfg.MaxProducers {
+		if p.mu.producers.trimDue(t.e.cfg.MaxProducers) {
 			p.mu.producers.trim(time.Now().Add(-t.e.cfg.ProducerExpiry).UnixMilli(), t.e.cfg.MaxProducers)
 		}
 	}

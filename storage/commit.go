@@ -105,8 +105,8 @@ func (t *term) apply(ctx context.Context, objs []*openObject, at time.Time, took
 		}
 		obj.cached = max(obj.cached, o.bytes) // some may be the garbage collector's
 		t.e.tail.add(obj)
-		t.noteTail(obj)
 		t.applyExtents(o, obj, at, &b)
+		t.noteTail(obj) // last: the housekeeper may rewrite it from here on
 		freed += o.bytes
 		orphans = append(orphans, o.orphans...)
 	}
@@ -115,7 +115,7 @@ func (t *term) apply(ctx context.Context, objs []*openObject, at time.Time, took
 	t.mu.inflight = t.mu.inflight[len(objs):]
 	t.mu.uncommitted -= freed
 	t.freeRoomLocked()
-	nudge := t.mu.rows >= hotMergeObjects
+	nudge := t.mu.rows >= hotMergeObjects || t.mu.indexSize >= maxTailIndex/2
 	t.mu.Unlock()
 	t.buffered(-freed)
 	for _, o := range objs {

@@ -105,6 +105,7 @@ func TestCostOfPartitions(t *testing.T) {
 		w.store = &gatedStore{Store: countingStore{w.store, c}, gate: gate}
 		w.cat = countingCatalog{w.cat, c}
 		e := w.open(func(c *Config) { c.UploadSlots = 1; c.Pool = slab.NewPool(64 << 20) })
+		_ = c.String() // what the start cost
 		// The first append goes out alone and waits at the gate; all the others gather in one object behind it.
 		first, err := w.send(ctx, e, w.logs[0], 0, nil)
 		require.NoError(t, err)

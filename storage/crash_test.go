@@ -260,13 +260,7 @@ func surviveOne(t *testing.T, f fault) {
 
 func requireNoOrphans(t *testing.T, cat catalog.Catalog, store objstore.Store) {
 	t.Helper()
-	infos, more, err := store.List(t.Context(), "", "", objstore.MaxList)
-	require.NoError(t, err)
-	require.False(t, more)
-	var keys []string
-	for _, i := range infos {
-		keys = append(keys, i.Key)
-	}
+	keys := objects(t, store)
 	known, err := cat.KnownObjects(t.Context(), keys)
 	require.NoError(t, err)
 	for _, k := range keys {

@@ -16,17 +16,20 @@ import (
 
 // Engine holds the partitions this broker leads. Safe for concurrent use.
 type Engine struct {
-	cfg     Config
-	tail    *tailCache
-	blocks  *cache.Cache
-	names   objectNames
-	term    atomic.Pointer[term]
-	ids     idBlock
-	pids    idBlock
-	orphans orphanSweep // used by the keeper alone
+	cfg       Config
+	tail      *tailCache
+	blocks    *cache.Cache
+	names     objectNames
+	term      atomic.Pointer[term]
+	ids       idBlock
+	pids      idBlock
+	lastEpoch catalog.BrokerEpoch       // of this process's latest term; begin's
+	rotten    map[catalog.ObjectID]bool // folded objects that could not be read for a merge; the keeper's
+	orphans   orphanSweep               // used by the keeper alone
 
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	cancel  context.CancelFunc
+	closing atomic.Bool // no new term
+	wg      sync.WaitGroup
 
 	mu struct {
 		sync.RWMutex
@@ -48,6 +51,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{cfg: cfg, tail: &tailCache{budget: cfg.TailCacheBytes}, rewrite: make(chan struct{}, 1), nudge: make(chan struct{}, 1)}
+	e.rotten = make(map[catalog.ObjectID]bool)
 	e.mu.partitions = make(map[catalog.TopicPartition]*partition)
 	e.mu.held = make(map[catalog.TopicID]int)
 	e.ids.kind, e.ids.size = catalog.IDObject, 10_000
@@ -73,11 +77,14 @@ func (e *Engine) live(ctx context.Context, t *term) {
 	for {
 		err := t.run(ctx)
 		e.endTerm(t)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || e.closing.Load() {
 			return
 		}
 		e.cfg.Logger.Warn("broker epoch ended, registering anew", "broker_epoch", t.epoch, "error", err)
 		wait := backoff{}
+		if time.Since(t.start) < time.Second && !wait.sleep(ctx) { // one that ended at once: do not spin
+			return
+		}
 		for {
 			if t, err = e.begin(ctx); err == nil {
 				break
@@ -92,18 +99,18 @@ func (e *Engine) live(ctx context.Context, t *term) {
 
 // endTerm makes every partition say ErrNotLeader until the next term has loaded it.
 func (e *Engine) endTerm(t *term) {
+	t.ended.Store(true)
 	e.term.CompareAndSwap(t, nil)
 	var b bell
 	for _, p := range e.all() {
 		p.mu.Lock()
-		if p.mu.term == t {
-			p.resetLocked()
-			b.add(p)
-		}
+		p.resetLocked() // also what a load installed before its lease was taken
+		b.add(p)
 		p.mu.Unlock()
 	}
 	e.tail.clear()
 	b.ring()
+	e.noteHeld(nil, true)
 }
 
 func (e *Engine) all() []*partition {
@@ -229,15 +236,19 @@ func (e *Engine) Close(ctx context.Context) error {
 	if closed {
 		return nil
 	}
+	e.closing.Store(true)
 	var errs []error
 	if t := e.term.Load(); t != nil {
 		errs = append(errs, t.drain(ctx))
-		if err := e.cfg.Catalog.FenceBroker(ctx, t.epoch, catalog.FenceResigned); err != nil {
-			errs = append(errs, fmt.Errorf("resign the broker epoch: %w", err))
-		}
 	}
 	e.cancel()
 	e.wg.Wait()
+	// Not ctx: it may have run out while draining, and the leases must be given up all the same.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), resignTimeout)
+	defer cancel()
+	if err := e.cfg.Catalog.FenceBroker(last, e.lastEpoch, catalog.FenceResigned); err != nil {
+		errs = append(errs, fmt.Errorf("resign the broker epoch: %w", err))
+	}
 	e.tail.clear()
 	e.blocks.Close()
 	return errors.Join(errs...)
@@ -253,6 +264,9 @@ func (e *Engine) Kill() {
 	e.tail.clear()
 	e.blocks.Close()
 }
+
+// resignTimeout bounds giving up the broker epoch at the end.
+const resignTimeout = 5 * time.Second
 
 // loserTimeout bounds the deletion of superseded upload attempts.
 const loserTimeout = 10 * time.Second

@@ -149,9 +149,7 @@ func TestSegmentMerges(t *testing.T) {
 	objs, err := w.cat.FoldedObjects(ctx, 0, 1000)
 	require.NoError(t, err)
 	require.Less(t, len(objs), 5*mergeFanIn)
-	infos, _, err := w.store.List(ctx, "", "", 10000)
-	require.NoError(t, err)
-	require.Len(t, infos, len(objs), "retired objects are deleted, nothing else is left")
+	require.Len(t, objects(t, w.store), len(objs), "retired objects are deleted, nothing else is left")
 
 	// A deleted topic leaves nothing behind.
 	require.NoError(t, w.cat.DeleteTopic(ctx, w.topic))
@@ -161,9 +159,7 @@ func TestSegmentMerges(t *testing.T) {
 	for range 3 {
 		require.NoError(t, e.Tidy(ctx))
 	}
-	infos, _, err = w.store.List(ctx, "", "", 10000)
-	require.NoError(t, err)
-	require.Empty(t, infos)
+	require.Empty(t, objects(t, w.store))
 	ids, err := w.cat.DeletedTopics(ctx)
 	require.NoError(t, err)
 	require.Empty(t, ids)
@@ -175,15 +171,14 @@ func TestOrphansOfADeadProcessAreSwept(t *testing.T) {
 	e := w.open()
 	require.NoError(t, w.produce(ctx, e, w.logs[0], value(0, 0, 10)))
 	e.Kill()
-	infos, _, err := w.store.List(ctx, "", "", 10)
-	require.NoError(t, err)
+	infos := objects(t, w.store)
 	require.Len(t, infos, 1)
 	// What a crash between PUT and commit leaves: an object nobody names.
-	orphan := infos[0].Key[:len(infos[0].Key)-1] + "7"
+	orphan := infos[0][:len(infos[0])-1] + "7"
 	require.NoError(t, w.store.Put(ctx, orphan, bodyOf("orphan")))
 	e = w.open()
 	require.NoError(t, e.Tidy(ctx))
-	_, err = w.store.Head(ctx, orphan)
+	_, err := w.store.Head(ctx, orphan)
 	require.Error(t, err)
 	w.check(ctx, e)
 }

@@ -49,8 +49,10 @@ func (t *term) fold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tail
 
 // foldRows applies the fold, also when an answer is lost.
 func (t *term) foldRows(ctx context.Context, f catalog.Fold) error {
+	t.doubt = true
 	err := t.e.cfg.Catalog.Fold(ctx, t.epoch, f)
 	if err == nil || !catalog.Retriable(err) && !errors.Is(err, catalog.ErrConflict) {
+		t.doubt = err != nil
 		return err
 	}
 	tails, listErr := t.e.cfg.Catalog.BrokerTails(ctx)
@@ -62,6 +64,7 @@ func (t *term) foldRows(ctx context.Context, f catalog.Fold) error {
 			return err
 		}
 	}
+	t.doubt = false
 	return nil // folded that far, or the epoch is no longer listed because it is folded to its end
 }
 
@@ -114,8 +117,9 @@ func (t *term) planFold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*
 		}
 		r := refs[o.row.Object]
 		f.Objects = append(f.Objects, catalog.Object{
-			ID: o.row.Object, Key: o.row.Key, Size: o.row.Size, Checksum: o.row.Checksum, Generation: gen,
-			Refs: r.Refs, Live: r.Live, CreatedAt: o.row.CommittedAt,
+			ID: o.row.Object, Key: o.row.Key, Size: o.row.Size, Checksum: o.row.Checksum,
+			Generation: generation(gen, o.row.Size, r.Live, r.Refs),
+			Refs:       r.Refs, Live: r.Live, CreatedAt: o.row.CommittedAt,
 		})
 	}
 	return f, bytes, nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -190,6 +191,21 @@ func (w *world) checkLog(ctx context.Context, e *Engine, l *plog) {
 			}
 		}
 	}
+}
+
+// objects lists the keys of all objects, the cluster's note left out.
+func objects(tb testing.TB, store objstore.Store) []string {
+	tb.Helper()
+	infos, more, err := store.List(tb.Context(), "", "", objstore.MaxList)
+	require.NoError(tb, err)
+	require.False(tb, more)
+	var keys []string
+	for _, i := range infos {
+		if !strings.HasPrefix(i.Key, markerPrefix) {
+			keys = append(keys, i.Key)
+		}
+	}
+	return keys
 }
 
 func value(p, i, size int) []byte {

@@ -27,7 +27,9 @@ func (t *term) mergeHot(ctx context.Context, objs []*tailObject, folding bool) (
 	}()
 	for i, o := range run {
 		if err := sources[i].open(ctx, t.e, o); err != nil {
-			return false, fmt.Errorf("read %s for a merge: %w", o.row.Key, translateRead(err))
+			err = translateRead(err)
+			o.rotten = !errors.Is(err, ErrUnavailable) || errors.Is(err, objstore.ErrNotFound) // do not try again and again
+			return false, fmt.Errorf("read %s for a merge: %w", o.row.Key, err)
 		}
 	}
 	built, err := mergeTail(sources)
@@ -53,7 +55,7 @@ func pickRun(objs []*tailObject, folding bool) []*tailObject {
 		var bytes, index int64
 		j := i
 		for ; j < len(objs) && j-i < hotMergeObjects && bytes < hotMergeBytes && index < maxMergedIndex; j++ {
-			if objs[j].merged() || objs[j].row.Size >= smallObject {
+			if objs[j].merged() || objs[j].rotten || objs[j].row.Size >= smallObject {
 				break
 			}
 			bytes += objs[j].row.Size
@@ -163,6 +165,7 @@ func (t *term) putMerged(ctx context.Context, run []*tailObject, built *segment.
 	for _, o := range run {
 		m.Replaces = append(m.Replaces, o.row.Object)
 	}
+	t.doubt = true
 	err = t.e.cfg.Catalog.MergeTail(ctx, t.epoch, m)
 	if catalog.Retriable(err) { // its answer may have been lost
 		now, readErr := t.e.cfg.Catalog.TailAt(ctx, t.epoch, row.Last)
@@ -173,8 +176,9 @@ func (t *term) putMerged(ctx context.Context, run []*tailObject, built *segment.
 			err = errors.Join(err, readErr)
 		}
 	}
+	t.doubt = err != nil
 	if err != nil {
-		// The segment stays behind as an orphan: whether the statement may still be applied is not known here.
+		// The segment stays behind as an orphan, and reconcile looks whether it was swapped in after all.
 		return nil, fmt.Errorf("swap %d log objects for one segment: %w", len(run), err)
 	}
 	return &tailObject{row: row}, nil

@@ -38,9 +38,21 @@ func (e *Engine) keep(ctx context.Context) {
 			continue
 		}
 		slow = time.Now()
-		e.housekeep(ctx, "merge", func(t *term) error { return t.mergeSegments(ctx) })
+		e.mergeAll(ctx)
 		e.housekeep(ctx, "topics", func(t *term) error { return t.purgeTopics(ctx) })
 		e.housekeep(ctx, "sweep", func(t *term) error { return t.sweep(ctx) })
+	}
+}
+
+// mergeAll merges segments until there is nothing to merge, looking after the tail between any two merges.
+func (e *Engine) mergeAll(ctx context.Context) {
+	for more := true; more && ctx.Err() == nil; {
+		more = false
+		e.housekeep(ctx, "merge", func(t *term) (err error) {
+			more, err = t.mergeSegments(ctx)
+			return err
+		})
+		e.housekeep(ctx, "tail", func(t *term) error { return t.tidyTail(ctx, false) })
 	}
 }
 
@@ -87,11 +99,24 @@ func (e *Engine) Tidy(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return errors.Join(t.tidyTail(ctx, true), t.mergeSegments(ctx), t.purgeTopics(ctx), t.sweep(ctx))
+	errs := []error{t.tidyTail(ctx, true)}
+	for more := true; more; {
+		var err error
+		more, err = t.mergeSegments(ctx)
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, t.purgeTopics(ctx), t.sweep(ctx))...)
 }
 
 // tidyTail merges and folds what is due, oldest broker epoch first: a partition's offsets must be folded in order.
+// After a statement whose outcome is not known it first finds out whether memory still says what the manifest says.
 func (t *term) tidyTail(ctx context.Context, all bool) error {
+	if t.doubt {
+		if err := t.reconcile(ctx); err != nil {
+			return err
+		}
+		t.doubt = false
+	}
 	for {
 		epoch, objs := t.oldestTail()
 		if len(objs) == 0 {
@@ -104,30 +129,32 @@ func (t *term) tidyTail(ctx context.Context, all bool) error {
 			age := time.Since(objs[0].row.CommittedAt)
 			due = age >= t.e.cfg.FoldInterval || rows >= maxTailRows/2 || index >= maxTailIndex/2
 		}
+		var unmerged error
 		if own {
 			merged, err := t.mergeHot(ctx, objs, due)
-			if err != nil {
+			if t.doubt {
 				return err
 			}
 			if merged {
 				continue // look at the shorter tail
 			}
+			unmerged = err // a fold needs no bytes: it goes on without
 		}
 		if !due {
-			return nil
+			return unmerged
 		}
 		n := len(objs)
 		if own && !all {
 			n = settled(objs, foldRest)
 		}
 		if n == 0 {
-			return nil
+			return unmerged
 		}
 		if err := t.fold(ctx, epoch, objs[:n]); err != nil {
 			return err
 		}
 		if own {
-			return nil
+			return unmerged
 		}
 	}
 }
@@ -186,4 +213,55 @@ func (t *term) replaceTail(old []*tailObject, by *tailObject) {
 		t.mu.indexSize -= int64(len(o.row.Index))
 	}
 	t.freeRoomLocked()
+}
+
+// reconcile compares the tail in memory with the manifest after a rewrite whose answer was lost and could not be settled at
+// once. Where they differ, the term ends: the next one loads what is true.
+func (t *term) reconcile(ctx context.Context) error {
+	cat := t.e.cfg.Catalog
+	tails, err := cat.BrokerTails(ctx)
+	if err != nil {
+		return fmt.Errorf("settle a rewrite in doubt: %w", err)
+	}
+	folded := make(map[catalog.BrokerEpoch]catalog.Sequence)
+	for _, bt := range tails {
+		folded[bt.Epoch] = bt.Folded
+	}
+	t.mu.Lock()
+	memory := make(map[catalog.BrokerEpoch][]*tailObject, len(t.mu.tails))
+	for epoch, objs := range t.mu.tails {
+		memory[epoch] = append([]*tailObject(nil), objs...)
+	}
+	t.mu.Unlock()
+	for epoch, objs := range memory {
+		at, listed := folded[epoch]
+		for len(objs) > 0 {
+			if !listed {
+				return t.disagree(epoch)
+			}
+			rows, err := cat.ReadTail(ctx, epoch, at, 1000)
+			if err != nil {
+				return fmt.Errorf("settle a rewrite in doubt: %w", err)
+			}
+			for _, row := range rows {
+				if len(objs) == 0 {
+					break // committed since
+				}
+				if row.Object != objs[0].row.Object || row.First != objs[0].row.First {
+					return t.disagree(epoch)
+				}
+				objs, at = objs[1:], row.Last
+			}
+			if len(rows) == 0 && len(objs) > 0 {
+				return t.disagree(epoch)
+			}
+		}
+	}
+	return nil
+}
+
+func (t *term) disagree(epoch catalog.BrokerEpoch) error {
+	err := fmt.Errorf("the tail of broker epoch %d in memory is not what the manifest names: a rewrite was applied although its answer was lost", epoch)
+	t.fail(err)
+	return err
 }

@@ -43,7 +43,10 @@ type openObject struct {
 	orphans  []string      // keys of attempts that may exist besides the winner
 }
 
-const arenaSize = 256 << 10
+const (
+	minArena = 4 << 10
+	maxArena = 256 << 10
+)
 
 // add takes a batch. The memory of a large one is kept by retaining its frame; a small one is copied.
 func (o *openObject) add(en entry, frame *slab.Buf, pool *slab.Pool) {
@@ -51,7 +54,11 @@ func (o *openObject) add(en entry, frame *slab.Buf, pool *slab.Pool) {
 	switch {
 	case frame != nil && n < copyBelow:
 		if o.arena == nil || o.used+n > len(o.arena.Bytes()) {
-			o.arena, o.used = pool.Get(arenaSize), 0
+			size := minArena // growing, so that an object of one tiny batch does not occupy much in the tail cache
+			if o.arena != nil {
+				size = min(2*len(o.arena.Bytes()), maxArena)
+			}
+			o.arena, o.used = pool.Get(size), 0
 			o.frames = append(o.frames, o.arena)
 		}
 		dst := o.arena.Bytes()[o.used : o.used+n : o.used+n]
@@ -110,6 +117,7 @@ type tailObject struct {
 	slices [][]byte // by batch in layout order; valid while a reference is held
 	frames []releaser
 	cached int64 // bytes the frames occupy
+	rotten bool  // its bytes could not be read for a merge; the keeper's
 	refs   atomic.Int32
 }
 

@@ -83,6 +83,8 @@ func (p *partition) installLocked(st *catalog.PartitionState) error {
 		return fmt.Errorf("load partition %s: %w", p.tp, err)
 	}
 	p.mu.producers = ps
+	p.mu.tail, p.mu.tailBytes = nil, 0
+	p.dropRowsLocked()
 	p.mu.logStart = max(p.mu.logStart, st.LogStart)
 	p.mu.foldedEnd, p.mu.hw, p.mu.next = st.LogEnd, st.LogEnd, st.LogEnd
 	p.mu.epochs = slices.Clone(st.LeaderEpochs)

@@ -48,6 +48,9 @@ func (p *producer) push(s sent) {
 // expiry are. A forgotten producer may go on with any sequence, as in Kafka (UNKNOWN_PRODUCER_ID is history).
 type producers struct {
 	byID map[int64]*producer
+	// untrimmed counts ids added since the last trim, so that one in which nearly all are in flight is not walked by
+	// each append.
+	untrimmed int
 }
 
 // nextSeq is the sequence after s: sequences wrap to 0 after 2^31-1 (KIP-98).
@@ -94,6 +97,7 @@ func (ps *producers) add(id int64, epoch int16, s sent, at int64) {
 	if p == nil {
 		p = &producer{id: id, epoch: epoch}
 		ps.byID[id] = p
+		ps.untrimmed++
 	}
 	if p.epoch != epoch {
 		p.epoch, p.n = epoch, 0
@@ -109,9 +113,15 @@ func (ps *producers) committed(id, at int64) {
 	}
 }
 
+// trimDue tells whether a trim to limit would be worth its walk.
+func (ps *producers) trimDue(limit int) bool {
+	return len(ps.byID) > limit && ps.untrimmed > limit/10
+}
+
 // trim forgets producers that committed before the given time, then the oldest beyond limit. Those with a batch in
 // flight stay.
 func (ps *producers) trim(before int64, limit int) {
+	ps.untrimmed = 0
 	for id, p := range ps.byID {
 		if p.lastCommit < before && !p.inFlight() {
 			delete(ps.byID, id)

@@ -36,7 +36,12 @@ func (e *Engine) Read(ctx context.Context, req ReadRequest, dst *Read) error {
 			return err
 		}
 		if step.rows {
-			if err := e.loadRows(ctx, p, offset); err != nil {
+			err := e.loadRows(ctx, p, offset)
+			if errors.Is(err, errStaleRow) && retries < 2 {
+				retries++ // the log start moved meanwhile: look again
+				continue
+			}
+			if err != nil {
 				return err
 			}
 			continue
@@ -182,7 +187,7 @@ func (e *Engine) loadRows(ctx context.Context, p *partition, offset int64) error
 		return nil // changed meanwhile: the caller looks again
 	}
 	if len(loaded) == 0 {
-		return fmt.Errorf("read %s at offset %d: the manifest names nothing below %d: %w", p.tp, offset, p.mu.foldedEnd, ErrCorrupt)
+		return fmt.Errorf("read %s at offset %d: the manifest names nothing below %d: %w: %w", p.tp, offset, p.mu.foldedEnd, errStaleRow, ErrCorrupt)
 	}
 	p.mu.rows = append(p.mu.rows, loaded...)
 	if n := len(p.mu.rows); n > maxCachedRows {
@@ -193,16 +198,17 @@ func (e *Engine) loadRows(ctx context.Context, p *partition, offset int64) error
 
 // Offsets returns what clients are told of the partition.
 func (e *Engine) Offsets(ctx context.Context, tp catalog.TopicPartition) (Offsets, error) {
-	p, err := e.loadedPartition(ctx, tp)
+	p, err := e.lockLed(ctx, tp)
 	if err != nil {
 		return Offsets{}, err
 	}
-	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.offsetsLocked(), nil
 }
 
-func (e *Engine) loadedPartition(ctx context.Context, tp catalog.TopicPartition) (*partition, error) {
+// lockLed returns the partition, loaded and locked, if this broker leads it now. What is answered under that lock
+// was true under a lease trusted at that moment; the caller unlocks.
+func (e *Engine) lockLed(ctx context.Context, tp catalog.TopicPartition) (*partition, error) {
 	p := e.lookup(tp)
 	if p == nil {
 		return nil, e.absent(tp)
@@ -210,41 +216,40 @@ func (e *Engine) loadedPartition(ctx context.Context, tp catalog.TopicPartition)
 	if err := e.load(ctx, p); err != nil {
 		return nil, err
 	}
-	if _, err := e.Leader(tp); err != nil {
-		return nil, err
+	p.mu.Lock()
+	if t := p.mu.term; t == nil || !p.mu.loaded || !t.trusted() {
+		p.mu.Unlock()
+		return nil, e.absent(tp)
 	}
 	return p, nil
 }
 
 // Size is the bytes of the partition's log that the manifest names.
 func (e *Engine) Size(ctx context.Context, tp catalog.TopicPartition) (int64, error) {
-	p, err := e.loadedPartition(ctx, tp)
+	p, err := e.lockLed(ctx, tp)
 	if err != nil {
 		return 0, err
 	}
-	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.mu.bytes + p.mu.tailBytes, nil
 }
 
 // Producers lists the idempotent producers the partition remembers.
 func (e *Engine) Producers(ctx context.Context, tp catalog.TopicPartition) ([]ProducerState, error) {
-	p, err := e.loadedPartition(ctx, tp)
+	p, err := e.lockLed(ctx, tp)
 	if err != nil {
 		return nil, err
 	}
-	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.mu.producers.states(), nil
 }
 
 // EndOfEpoch answers OffsetForLeaderEpoch (KIP-101, KIP-320).
 func (e *Engine) EndOfEpoch(ctx context.Context, tp catalog.TopicPartition, epoch int32) (EpochEnd, error) {
-	p, err := e.loadedPartition(ctx, tp)
+	p, err := e.lockLed(ctx, tp)
 	if err != nil {
 		return EpochEnd{}, err
 	}
-	p.mu.Lock()
 	defer p.mu.Unlock()
 	if epoch == p.mu.leaderEpoch {
 		return EpochEnd{Epoch: epoch, End: p.offsetsLocked().HighWatermark}, nil
@@ -266,11 +271,10 @@ func (e *Engine) EndOfEpoch(ctx context.Context, tp catalog.TopicPartition, epoc
 
 // DeleteRecords moves the log start up to before, durably; -1 means the high watermark. It returns the log start.
 func (e *Engine) DeleteRecords(ctx context.Context, tp catalog.TopicPartition, before int64) (int64, error) {
-	p, err := e.loadedPartition(ctx, tp)
+	p, err := e.lockLed(ctx, tp)
 	if err != nil {
 		return -1, err
 	}
-	p.mu.Lock()
 	off, t := p.offsetsLocked(), p.mu.term
 	p.mu.Unlock()
 	if before == -1 {
@@ -281,9 +285,6 @@ func (e *Engine) DeleteRecords(ctx context.Context, tp catalog.TopicPartition, b
 	}
 	if before <= off.LogStart {
 		return off.LogStart, nil
-	}
-	if t == nil {
-		return -1, e.absent(tp)
 	}
 	start, err := e.cfg.Catalog.SetLogStart(ctx, t.epoch, tp, before)
 	if err != nil {

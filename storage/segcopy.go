@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/kafkaproto/recordbatch"
@@ -15,12 +16,12 @@ func (m *segMerge) copyExtent(ctx context.Context, in *input, tp catalog.TopicPa
 	buf := m.t.e.cfg.Pool.Get(int(x.Len))
 	if err := in.read(ctx, m.t.e, x.Pos, buf.Bytes()); err != nil {
 		buf.Release()
-		return fmt.Errorf("read %s: %w", in.obj.Key, translateRead(err))
+		return m.fail(in.obj.ID, fmt.Errorf("read %s: %w", in.obj.Key, translateRead(err)))
 	}
 	batches, err := parseBatches(buf.Bytes(), x.Base, x.End)
 	if err != nil {
 		buf.Release()
-		return fmt.Errorf("%s, partition %s: %w", in.obj.Key, tp, err)
+		return m.fail(in.obj.ID, fmt.Errorf("%s, partition %s: %w", in.obj.Key, tp, err))
 	}
 	if m.open && m.size+x.Len > segmentBytes {
 		if err := m.finishOutput(ctx); err != nil {
@@ -39,7 +40,36 @@ func (m *segMerge) copyExtent(ctx context.Context, in *input, tp catalog.TopicPa
 	m.size += x.Len
 	m.live += x.Len
 	m.stage(tp, x, batches, buf.Bytes())
-	return nil
+	return m.pace(ctx, x.Len)
+}
+
+// pace slows the merge down while producers are busy, and does not let the tail wait for it.
+func (m *segMerge) pace(ctx context.Context, n int64) error {
+	m.unpaced += n
+	if m.unpaced < windowBytes || !m.t.busy() {
+		return nil
+	}
+	pause := time.NewTimer(time.Duration(m.unpaced) * time.Second / busyMergeRate)
+	defer pause.Stop()
+	m.unpaced = 0
+	if _, objs := m.t.oldestTail(); len(objs) > 0 && objs[0].row.Epoch == m.t.epoch {
+		if _, err := m.t.mergeHot(ctx, objs, false); err != nil {
+			return err
+		}
+	}
+	select {
+	case <-pause.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// busy tells whether producers wait for more than a little.
+func (t *term) busy() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.mu.uncommitted > t.e.cfg.MaxUncommittedBytes/16
 }
 
 // stage notes an extent for the output under way; positions follow in finishOutput.

@@ -20,34 +20,47 @@ const (
 	maxGeneration = 4
 	// segmentBytes is the size at which an output is closed and the next one begun.
 	segmentBytes = 32 << 20
-	// finalRun: an object whose extents are on average this long gains nothing from another merge, once it is large.
-	finalRun = 4 << 20
+	// A large object whose extents are on average long is read well as it is: it is of the last generation.
+	largeObject = 4 << 20
+	longRun     = 256 << 10
+	// busyMergeRate is how many bytes a second a merge copies while producers keep the broker busy: rewriting must not
+	// take the disk and the processor from those who wait.
+	busyMergeRate = 32 << 20
 )
 
 // mergeSegments merges the oldest Config.MergeFanIn folded objects of the lowest generation that has as many: partition by
 // partition, into outputs of segmentBytes, so that files get fewer and runs per partition longer. It reads each
-// input once, from front to back, and holds one output in memory.
-func (t *term) mergeSegments(ctx context.Context) error {
+// input once, from front to back, and holds one output in memory. It does one merge and reports whether there is more to do.
+func (t *term) mergeSegments(ctx context.Context) (more bool, err error) {
 	fanIn := t.e.cfg.MergeFanIn
 	objs, err := t.e.cfg.Catalog.MergeCandidates(ctx, segmentBytes*3/4, maxGeneration, 64*fanIn)
 	if err != nil {
-		return fmt.Errorf("list objects to merge: %w", err)
+		return false, fmt.Errorf("list objects to merge: %w", err)
 	}
 	for gen := range int32(maxGeneration) {
 		var group []catalog.Object
 		for i := range objs {
-			if o := &objs[i]; o.Generation == gen && (o.Size < segmentBytes/4 || o.Live/max(o.Refs, 1) < finalRun) {
+			if o := &objs[i]; o.Generation == gen && !t.e.rotten[o.ID] {
 				group = append(group, *o)
 			}
 		}
-		for len(group) >= fanIn {
+		if len(group) >= fanIn {
 			if err := t.mergeGroup(ctx, group[:fanIn]); err != nil {
-				return fmt.Errorf("merge %d objects of generation %d: %w", fanIn, gen, err)
+				return false, fmt.Errorf("merge %d objects of generation %d: %w", fanIn, gen, err)
 			}
-			group = group[fanIn:]
+			return true, nil
 		}
 	}
-	return nil
+	return false, nil
+}
+
+// generation is that of an object whose bytes were rewritten n times: the last one, never to be merged, if it is large
+// and its extents are long.
+func generation(n int32, size, live, refs int64) int32 {
+	if size >= largeObject && live/max(refs, 1) >= longRun {
+		return maxGeneration
+	}
+	return n
 }
 
 // segMerge is one merge on the folded level.
@@ -62,6 +75,7 @@ type segMerge struct {
 	outID   catalog.ObjectID
 	bufs    []releaser // memory of the output under way
 	size    int64
+	unpaced int64 // copied since the last pause
 	refs    int64
 	live    int64
 	deltas  map[catalog.ObjectID]*catalog.RefDelta
@@ -86,7 +100,11 @@ func (t *term) mergeGroup(ctx context.Context, objs []catalog.Object) error {
 		inputs: make(map[catalog.ObjectID]*input), deltas: make(map[catalog.ObjectID]*catalog.RefDelta),
 		placed: make(map[catalog.TopicPartition][]segment.PackedExtent), rows: make(map[catalog.TopicPartition][]catalog.PackedRow),
 	}
+	swapping := false // from then on the manifest may name the outputs
 	defer func() {
+		if !swapping {
+			m.discard(ctx)
+		}
 		m.releaseOutput()
 		for _, in := range m.inputs {
 			in.window.Release()
@@ -96,7 +114,7 @@ func (t *term) mergeGroup(ctx context.Context, objs []catalog.Object) error {
 	for _, o := range objs {
 		f, err := t.e.blocks.Footer(ctx, o.ID, o.Key, o.Size)
 		if err != nil {
-			return fmt.Errorf("open %s: %w", o.Key, translateRead(err))
+			return m.fail(o.ID, fmt.Errorf("open %s: %w", o.Key, translateRead(err)))
 		}
 		m.inputs[o.ID] = &input{obj: o, footer: f}
 		total += o.Size
@@ -122,7 +140,9 @@ func (t *term) mergeGroup(ctx context.Context, objs []catalog.Object) error {
 	if err := m.finishOutput(ctx); err != nil {
 		return err
 	}
+	swapping = true
 	if err := m.swap(ctx); err != nil {
+		swapping = !errors.Is(err, catalog.ErrConflict) || errors.Is(err, catalog.ErrUnavailable)
 		return err
 	}
 	t.e.rewritten("segment", len(objs), total, m.began)
@@ -297,7 +317,27 @@ func (m *segMerge) putOutput(ctx context.Context, built *segment.Object) (catalo
 		return catalog.Object{}, fmt.Errorf("store a merged segment: %w", err)
 	}
 	return catalog.Object{
-		ID: m.outID, Key: key, Size: built.Size, Checksum: built.Checksum, Generation: m.gen, Refs: m.refs, Live: m.live,
+		ID: m.outID, Key: key, Size: built.Size, Checksum: built.Checksum,
+		Generation: generation(m.gen, built.Size, m.live, m.refs), Refs: m.refs, Live: m.live,
 		CreatedAt: time.Now(),
 	}, nil
+}
+
+// fail remembers an input that cannot be read as it was written, so that it is not tried for ever, and returns err.
+func (m *segMerge) fail(id catalog.ObjectID, err error) error {
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, objstore.ErrNotFound) {
+		m.t.e.rotten[id] = true
+	}
+	return err
+}
+
+// discard deletes the outputs of a merge that was certainly not swapped in.
+func (m *segMerge) discard(ctx context.Context) {
+	keys := make([]string, 0, len(m.edit.Objects))
+	for i := range m.edit.Objects {
+		keys = append(keys, m.edit.Objects[i].Key)
+	}
+	if len(keys) > 0 {
+		m.t.e.deleteLosers(ctx, keys)
+	}
 }

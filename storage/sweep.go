@@ -12,7 +12,7 @@ import (
 const (
 	// sweepBatches bounds how many batches of retired objects one sweep deletes, sweepList how many keys it looks at
 	// for orphans, purgeRows how many packed rows of a deleted topic one step removes.
-	sweepBatches = 64
+	sweepBatches = 4
 	sweepList    = 4096
 	purgeRows    = 1024
 )

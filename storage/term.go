@@ -30,6 +30,8 @@ type term struct {
 	slots  chan struct{} // capacity Config.UploadSlots
 	ready  chan struct{} // an upload ended
 	failed chan error    // capacity 1: why the term must end
+	ended  atomic.Bool   // set before partitions are taken from the term: none may be given to it afterwards
+	doubt  bool          // a rewrite of the tail may have been applied without our knowing; the keeper's
 
 	mu struct {
 		sync.Mutex
@@ -63,6 +65,9 @@ func (e *Engine) begin(ctx context.Context) (*term, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register the broker: %w", err)
 	}
+	if err := e.claim(ctx, b.Epoch); err != nil {
+		return nil, err
+	}
 	if err := e.fencePredecessors(ctx, b.Epoch); err != nil {
 		return nil, err
 	}
@@ -75,21 +80,39 @@ func (e *Engine) begin(ctx context.Context) (*term, error) {
 	t.mu.seq = b.LastSequence
 	t.mu.room = make(chan struct{})
 	t.mu.tails = make(map[catalog.BrokerEpoch][]*tailObject)
-	if err := t.loadTail(ctx); err != nil {
-		return nil, err
-	}
-	e.term.Store(t)
-	if err := t.acquire(ctx, nil); err != nil {
+	if err := t.load(ctx); err != nil {
+		// Nobody was given this term: appends go only where a lease was installed, which is the last step.
 		e.endTerm(t)
 		return nil, err
 	}
-	e.cfg.Logger.Info("broker epoch began", "broker_epoch", t.epoch, "tail_objects", t.mu.rows)
+	e.term.Store(t)
+	rows, _ := t.tailSize()
+	e.cfg.Logger.Info("broker epoch began", "broker_epoch", t.epoch, "tail_objects", rows)
 	return t, nil
+}
+
+// load reads the tail, renews the session, which a long load may have used up, and takes the free leases.
+func (t *term) load(ctx context.Context) error {
+	if err := t.loadTail(ctx); err != nil {
+		return err
+	}
+	asked := time.Now()
+	if _, err := t.e.cfg.Catalog.Heartbeat(ctx, t.epoch); err != nil {
+		return fmt.Errorf("renew the session: %w", err)
+	}
+	t.trust(asked)
+	return t.acquire(ctx, nil)
 }
 
 // fencePredecessors fences the epochs that are proven dead: all others of an embedded catalog, or, in a later term of this
 // process, its own earlier ones.
 func (e *Engine) fencePredecessors(ctx context.Context, own catalog.BrokerEpoch) error {
+	if last := e.lastEpoch; last != 0 { // this process's own, which ended
+		if err := e.cfg.Catalog.FenceBroker(ctx, last, catalog.FenceResigned); err != nil {
+			return fmt.Errorf("fence broker epoch %d: %w", last, err)
+		}
+	}
+	e.lastEpoch = own
 	if !e.cfg.PredecessorsDead {
 		return nil
 	}
@@ -223,7 +246,7 @@ func (t *term) acquire(ctx context.Context, tps []catalog.TopicPartition) error 
 		}
 		p := t.e.partitionFor(l.TopicPartition)
 		p.mu.Lock()
-		if p.mu.term != t && !p.mu.dropped {
+		if p.mu.term == nil && !p.mu.dropped && !t.ended.Load() {
 			p.mu.term, p.mu.leaderEpoch = t, int32(l.Epoch)
 			gained[l.Topic]++
 			b.add(p)

@@ -2,10 +2,12 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/kafkaproto/recordbatch"
+	"github.com/streamhouse/streamhouse/storage/objstore"
 	"github.com/streamhouse/streamhouse/storage/segment"
 )
 
@@ -22,11 +24,21 @@ type span struct {
 // OffsetForTimestamp returns the first record at or after ts (milliseconds), in offset order: Kafka's ListOffsets by
 // time. Offset is -1 when there is none below the high watermark.
 func (e *Engine) OffsetForTimestamp(ctx context.Context, tp catalog.TopicPartition, ts int64) (TimestampOffset, error) {
+	for retries := 0; ; retries++ {
+		found, err := e.offsetForTimestamp(ctx, tp, ts)
+		if retries == 2 || !errors.Is(err, errStaleRow) && !errors.Is(err, objstore.ErrNotFound) {
+			return found, err
+		}
+	}
+}
+
+func (e *Engine) offsetForTimestamp(ctx context.Context, tp catalog.TopicPartition, ts int64) (TimestampOffset, error) {
 	none := TimestampOffset{Offset: -1, Timestamp: -1, LeaderEpoch: -1}
-	p, err := e.loadedPartition(ctx, tp)
+	p, err := e.lockLed(ctx, tp)
 	if err != nil {
 		return none, err
 	}
+	p.mu.Unlock()
 	found := none
 	err = e.spans(ctx, p, func(s span) (bool, error) {
 		if s.maxTS < ts {
@@ -60,10 +72,11 @@ func (e *Engine) OffsetForTimestamp(ctx context.Context, tp catalog.TopicPartiti
 // MaxTimestamp returns the first record that has the largest timestamp of the log (KIP-734).
 func (e *Engine) MaxTimestamp(ctx context.Context, tp catalog.TopicPartition) (TimestampOffset, error) {
 	none := TimestampOffset{Offset: -1, Timestamp: -1, LeaderEpoch: -1}
-	p, err := e.loadedPartition(ctx, tp)
+	p, err := e.lockLed(ctx, tp)
 	if err != nil {
 		return none, err
 	}
+	p.mu.Unlock()
 	best := int64(-1)
 	err = e.spans(ctx, p, func(s span) (bool, error) {
 		best = max(best, s.maxTS)

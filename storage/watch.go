@@ -47,6 +47,12 @@ func (w *Watcher) Add(tps ...catalog.TopicPartition) {
 			old.unwatch(w)
 		}
 		p.watch(w)
+		w.mu.Lock()
+		gone := w.mu.closed || w.mu.watched[tp] != p // Remove or Close came between
+		w.mu.Unlock()
+		if gone {
+			p.unwatch(w)
+		}
 	}
 }
 

@@ -1,0 +1,73 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/storage/objstore"
+)
+
+// markerPrefix is where a cluster writes its name into its store: cluster/CLUSTER-ID/BROKER-EPOCH, one empty-handed
+// object for the latest broker epochs. Without it, a catalog that was made anew or restored from a backup would take
+// the store's objects for orphans and sweep them away.
+const markerPrefix = "cluster/"
+
+// ErrForeignStore says that the object store belongs to another cluster, or to a later state of this one's catalog.
+var ErrForeignStore = errors.New("object store does not belong to this catalog")
+
+// claim checks that the store belongs to this catalog, and notes the broker epoch in it.
+func (e *Engine) claim(ctx context.Context, own catalog.BrokerEpoch) error {
+	id, err := e.cfg.Catalog.ClusterID(ctx)
+	if err != nil {
+		return fmt.Errorf("read the cluster id: %w", err)
+	}
+	infos, _, err := e.cfg.Store.List(ctx, markerPrefix, "", objstore.MaxList)
+	if err != nil {
+		return fmt.Errorf("look for the store's cluster: %w", err)
+	}
+	brokers, err := e.cfg.Catalog.ListBrokers(ctx) // after the list: a marker's epoch was registered before it was written
+	if err != nil {
+		return fmt.Errorf("list brokers: %w", err)
+	}
+	latest := own
+	for i := range brokers {
+		latest = max(latest, brokers[i].Epoch)
+	}
+	var older []string
+	for _, info := range infos {
+		cluster, epoch, err := parseMarker(info.Key)
+		switch {
+		case err != nil:
+			return err
+		case cluster != id:
+			return fmt.Errorf("%w: it holds the log of cluster %s, the catalog is that of cluster %s; give each catalog a store of its own, or bring back the catalog this store belongs to", ErrForeignStore, cluster, id)
+		case epoch > latest:
+			return fmt.Errorf("%w: it has seen broker epoch %d, the catalog knows none above %d: the catalog was restored from a backup, and what was written since would be lost", ErrForeignStore, epoch, latest)
+		case epoch < own:
+			older = append(older, info.Key)
+		}
+	}
+	key := fmt.Sprintf("%s%s/%012d", markerPrefix, id, own)
+	if err := e.cfg.Store.Put(ctx, key, objstore.NewBody([]byte("StreamHouse\n"))); err != nil && !errors.Is(err, objstore.ErrExists) {
+		return fmt.Errorf("note the cluster in the store: %w", err)
+	}
+	if len(older) > 0 {
+		if err := e.cfg.Store.Delete(ctx, older); err != nil {
+			return fmt.Errorf("remove the notes of earlier broker epochs: %w", err)
+		}
+	}
+	return nil
+}
+
+func parseMarker(key string) (cluster string, epoch catalog.BrokerEpoch, err error) {
+	cluster, number, ok := strings.Cut(strings.TrimPrefix(key, markerPrefix), "/")
+	n, err := strconv.ParseInt(number, 10, 64)
+	if !ok || err != nil {
+		return "", 0, fmt.Errorf("%w: %s is not a cluster's note", ErrForeignStore, key)
+	}
+	return cluster, catalog.BrokerEpoch(n), nil
+}
