@@ -11,6 +11,9 @@ const (
 	// wrapBytes: once the log is this long the writer itself copies the little that is left, so that its next
 	// transaction starts the log from the beginning.
 	wrapBytes = 12 << 20
+	// restPages is how little of the log should be left when the writer is asked to copy the rest, because commits wait
+	// for that.
+	restPages = 64
 	// keepBytes is how long the log's file may stay after it was started anew.
 	keepBytes = 16 << 20
 	// tidyEvery: a log with anything new in it is copied at least this often, so that a crash leaves little to recover.
@@ -36,7 +39,7 @@ func (c *Catalog) checkpointer(db *conn) {
 			}
 		}
 		c.unclean.Store(false)
-		pages, err := passive(db)
+		pages, err := ahead(db)
 		if err != nil {
 			c.log.Warn("cannot copy the catalog's write-ahead log, will try again", "error", err)
 			continue
@@ -56,21 +59,39 @@ func (c *Catalog) checkpointer(db *conn) {
 	}
 }
 
-// passive copies what can be copied without waiting for anybody. It returns the log's length in pages.
-func passive(db *conn) (pages int64, err error) {
-	err = db.query(db.whole, "PRAGMA wal_checkpoint(PASSIVE)", func(r row) error {
-		pages = r.int(1)
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("checkpoint: %w", translate(err))
+// ahead copies the log, and when it is long and about to be finished by the writer, also what was written while it was
+// copied, as long as that is much. It returns the log's length in pages.
+func ahead(db *conn) (pages int64, err error) {
+	before := int64(0)
+	for range 4 {
+		var copied int64
+		if pages, copied, err = passive(db); err != nil {
+			return 0, err
+		}
+		if pages*pageBytes < wrapBytes || before > 0 && copied-before < restPages {
+			break
+		}
+		before = copied
 	}
 	return pages, nil
 }
 
+// passive copies what can be copied without waiting for anybody. It returns the log's length and how much of it is
+// copied, in pages.
+func passive(db *conn) (pages, copied int64, err error) {
+	err = db.query(db.whole, "PRAGMA wal_checkpoint(PASSIVE)", func(r row) error {
+		pages, copied = r.int(1), r.int(2)
+		return nil
+	})
+	if err != nil {
+		return 0, 0, fmt.Errorf("checkpoint: %w", translate(err))
+	}
+	return pages, copied, nil
+}
+
 // backfill is the writer's part of a checkpoint.
 func (c *Catalog) backfill() error {
-	_, err := passive(c.db)
+	_, _, err := passive(c.db)
 	return err
 }
 

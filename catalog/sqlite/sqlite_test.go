@@ -4,11 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/pressly/goose/v3"
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/catalog"
@@ -160,6 +162,78 @@ func TestFailedCommitFailsItsGroup(t *testing.T) {
 	require.NotErrorIs(t, err, catalog.ErrSequence, "nobody knows whether it is due")
 	require.Error(t, <-guilty)
 	require.EqualValues(t, 1, nextID(t, c), "nothing was applied, and the writer goes on")
+}
+
+// TestRunsAreReadAgain: rows read ahead of a write are not trusted once others were taken out of the tail, be it by a
+// write of the same group.
+func TestRunsAreReadAgain(t *testing.T) {
+	c := openTest(t, filepath.Join(t.TempDir(), "catalog.db"), Options{})
+	epoch := register(t, c)
+	for seq := range catalog.Sequence(4) {
+		_, err := c.Commit(t.Context(), epoch, []catalog.TailEntry{entry(epoch, seq+1, nil)})
+		require.NoError(t, err)
+	}
+	ahead := func() *tailRun {
+		run, err := c.tailRun(t.Context(), "look", epoch, 1, 4)
+		require.NoError(t, err)
+		return run
+	}
+	refresh := func(run *tailRun, fresh bool, rows int) func(*tx) error {
+		return func(t2 *tx) error {
+			got, err := t2.refresh(run)
+			require.Equal(t, fresh, got)
+			require.Len(t, run.rows, rows)
+			return err
+		}
+	}
+	require.NoError(t, c.write(t.Context(), "unchanged", refresh(ahead(), false, 4)))
+	before, besides := ahead(), ahead()
+	release := hold(t, c)
+	drop := queued(t.Context(), t, c, func(t *tx) error { return t.dropTail(epoch, 1, 2) })
+	look := queued(t.Context(), t, c, refresh(besides, true, 2))
+	release()
+	require.NoError(t, <-drop)
+	require.NoError(t, <-look)
+	require.NoError(t, c.write(t.Context(), "changed before", refresh(before, true, 2)))
+	require.NoError(t, c.write(t.Context(), "unchanged again", refresh(ahead(), false, 2)))
+
+	// Read between the two moves of the stamp, when the edit may not be visible yet.
+	running, gate := make(chan struct{}), make(chan struct{})
+	drop = queued(t.Context(), t, c, func(t *tx) error {
+		err := t.dropTail(epoch, 3, 3)
+		close(running)
+		<-gate
+		return err
+	})
+	<-running
+	between := ahead()
+	require.Len(t, between.rows, 2)
+	close(gate)
+	require.NoError(t, <-drop)
+	require.NoError(t, c.write(t.Context(), "changed since", refresh(between, true, 1)))
+}
+
+// TestRetiredListsAreMigrated: schema version 1 had a row per retired key.
+func TestRetiredListsAreMigrated(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "catalog.db")
+	db, err := sql.Open("sqlite", path)
+	require.NoError(t, err)
+	files, err := fs.Sub(migrations, "migrations")
+	require.NoError(t, err)
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithLogger(goose.NopLogger()))
+	require.NoError(t, err)
+	_, err = p.UpTo(t.Context(), 1)
+	require.NoError(t, err)
+	_, err = db.ExecContext(t.Context(), `INSERT INTO retired_batches (id, at) VALUES (1, 5), (2, 6);
+		INSERT INTO retired_objects (key, batch) VALUES ('b', 1), ('a"é', 1), ('c', 2)`)
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	c := openTest(t, path, Options{})
+	batches, err := c.ListRetired(t.Context(), 0, 10)
+	require.NoError(t, err)
+	require.Len(t, batches, 2)
+	require.ElementsMatch(t, []string{"b", "a\"é"}, batches[0].Keys)
+	require.Equal(t, []string{"c"}, batches[1].Keys)
 }
 
 func TestContextEndsInTheQueue(t *testing.T) {
