@@ -296,10 +296,12 @@ func (n *Node) stop(ctx context.Context) error {
 	return errors.Join(err, n.http.Shutdown(limit))
 }
 
-// refresh looks for topics changed by others once a second; the broker's own changes it knows at once.
+// refresh looks for topics changed by others once a second; the broker's own changes it knows at once. It also gives memory
+// back when there is nothing to do.
 func (n *Node) refresh(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	var r rest
 	for {
 		select {
 		case <-ctx.Done():
@@ -309,6 +311,9 @@ func (n *Node) refresh(ctx context.Context) error {
 				n.log.Warn("cannot refresh topics", "error", err)
 			}
 			n.countLeases() // a lease can be lost without a word: not renewed in time
+			if r.second(n.watch.busy.Swap(false)) {
+				debug.FreeOSMemory()
+			}
 		}
 	}
 }

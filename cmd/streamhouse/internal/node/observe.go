@@ -26,6 +26,7 @@ type observer struct {
 
 	counting sync.Mutex  // one countLeases at a time
 	recount  atomic.Bool // leases changed since they were counted
+	busy     atomic.Bool // objects were written or bytes fetched since it was last asked
 
 	mu struct {
 		sync.Mutex // also: one topicsRead at a time
@@ -78,9 +79,11 @@ func (o *observer) engineHooks() storage.Hooks {
 		Buffered:  func(moved int64) { o.m.Flush.Buffered(int(moved)) },
 		Retried:   o.m.Flush.Retried,
 		Flushed: func(bytes int64, uploaded, committed time.Duration) {
+			o.busy.Store(true)
 			o.m.Flush.Committed(int(bytes), uploaded+committed)
 		},
 		Rewritten: func(kind string, objects int, bytes int64, took time.Duration) {
+			o.busy.Store(true)
 			o.m.Merge.Done(kind, "ok", objects, bytes, took)
 		},
 		Tail: func(objects int, indexBytes, cached int64) {
@@ -157,6 +160,9 @@ func (o *observer) brokerObserver() broker.Observer {
 			}
 		},
 		Fetched: func(topic string, partition int32, records, bytes int) {
+			if !o.busy.Load() { // many connections answer at once: do not fight for the cache line
+				o.busy.Store(true)
+			}
 			if c := o.consumerOf(o.byName(topic)); c != nil {
 				c.nobody.Consumed(c.partitions.of(partition), records, bytes)
 			}
