@@ -9,12 +9,13 @@ import (
 
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/storage/objstore"
+	"github.com/streamhouse/streamhouse/storage/segment"
 )
 
 // markerPrefix is where a cluster writes its name into its store: cluster/CLUSTER-ID/BROKER-EPOCH, one empty-handed
 // object for the latest broker epochs. Without it, a catalog that was made anew or restored from a backup would take
 // the store's objects for orphans and sweep them away.
-const markerPrefix = "cluster/"
+const markerPrefix = segment.MarkerPrefix
 
 // ErrForeignStore says that the object store belongs to another cluster, or to a later state of this one's catalog.
 var ErrForeignStore = errors.New("object store does not belong to this catalog")

@@ -20,6 +20,10 @@ const (
 	KindSegment Kind = "segment" // what a merge writes
 )
 
+// MarkerPrefix is where a cluster writes its name into its store: MarkerPrefix/CLUSTER-ID/BROKER-EPOCH. Such objects hold
+// no records and are named by no manifest.
+const MarkerPrefix = "cluster/"
+
 // ErrKey: a string is not an object key of this package.
 var ErrKey = errors.New("not an object key")
 

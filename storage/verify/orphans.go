@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/storage/objstore"
@@ -57,6 +58,10 @@ func eachStored(ctx context.Context, cat catalog.Manifest, store objstore.Store,
 			}
 		}
 		for _, info := range infos {
+			after = info.Key
+			if strings.HasPrefix(info.Key, segment.MarkerPrefix) {
+				continue // the cluster's own note
+			}
 			is := storedNamed
 			if !known[info.Key] {
 				is = storedOrphan
@@ -65,7 +70,6 @@ func eachStored(ctx context.Context, cat catalog.Manifest, store objstore.Store,
 				}
 			}
 			each(info, is)
-			after = info.Key
 		}
 		if !more || len(infos) == 0 {
 			return nil
