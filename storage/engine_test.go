@@ -145,6 +145,7 @@ func TestSegmentMerges(t *testing.T) {
 	}
 	w.check(ctx, e)
 	require.Positive(t, kinds["hot"])
+	require.Zero(t, e.tail.bytes(), "what is folded is not cached as tail")
 	require.Greater(t, kinds["segment"], mergeFanIn)
 	objs, err := w.cat.FoldedObjects(ctx, 0, 1000)
 	require.NoError(t, err)

@@ -42,6 +42,7 @@ func (t *term) fold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tail
 		p.mu.Unlock()
 	}
 	t.replaceTail(objs, nil)
+	t.e.tail.drop(objs)
 	t.e.reportTail(t)
 	t.e.rewritten("fold", len(objs), bytes, began)
 	return nil

@@ -60,6 +60,28 @@ func (c *tailCache) replace(old []*tailObject, by *tailObject) {
 	}
 }
 
+// drop evicts objects that no read will ask for again: those that were folded.
+func (c *tailCache) drop(old []*tailObject) {
+	gone := make(map[*tailObject]bool, len(old))
+	for _, o := range old {
+		gone[o] = true
+	}
+	var out []*tailObject
+	c.mu.Lock()
+	kept := c.mu.fifo[:0:0]
+	for _, o := range c.mu.fifo {
+		if gone[o] {
+			out = append(out, o)
+			c.mu.bytes -= o.cached
+			continue
+		}
+		kept = append(kept, o)
+	}
+	c.mu.fifo = kept
+	c.mu.Unlock()
+	release(out)
+}
+
 func (c *tailCache) evictLocked() []*tailObject {
 	n := 0
 	for c.mu.bytes > c.budget && n < len(c.mu.fifo) {
