@@ -95,12 +95,11 @@ func (b *Broker) accept(nc net.Conn, listener string) {
 	c := newConn(b, nc, listener, ip)
 	s.mu.conns[c] = struct{}{}
 	s.mu.perIP[ip]++
-	n := len(s.mu.conns)
+	if b.obs.Connections != nil {
+		b.obs.Connections(len(s.mu.conns)) // under the lock, so that two changes are told in their order
+	}
 	s.wg.Add(1)
 	s.mu.Unlock()
-	if b.obs.Connections != nil {
-		b.obs.Connections(n)
-	}
 	if tc, ok := nc.(*net.TCPConn); ok {
 		_ = tc.SetNoDelay(true)
 	}
@@ -115,11 +114,10 @@ func (b *Broker) gone(c *conn) {
 	if s.mu.perIP[c.ip]--; s.mu.perIP[c.ip] <= 0 {
 		delete(s.mu.perIP, c.ip)
 	}
-	n := len(s.mu.conns)
-	s.mu.Unlock()
 	if b.obs.Connections != nil {
-		b.obs.Connections(n)
+		b.obs.Connections(len(s.mu.conns))
 	}
+	s.mu.Unlock()
 	s.wg.Done()
 }
 
