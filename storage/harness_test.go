@@ -65,7 +65,7 @@ func (w *world) config() Config {
 	c := Config{
 		Catalog: w.cat, Store: w.store, Logger: slog.New(slog.DiscardHandler), Pool: slab.NewPool(1 << 20),
 		Registration: catalog.Registration{ID: 1, TTL: time.Minute}, PredecessorsDead: true,
-		FlushInterval: time.Millisecond / 4, ObjectGrace: time.Nanosecond, TailCacheBytes: 1 << 20,
+		FlushInterval: time.Millisecond / 4, ObjectGrace: time.Nanosecond, TailCacheBytes: 1 << 20, MergeFanIn: 2,
 	}
 	_, _ = rand.Read(c.Process[:])
 	return c

@@ -12,9 +12,9 @@ import (
 )
 
 // mergeHot turns one run of small objects of this broker's tail into one segment, if a run is long or heavy enough,
-// or (when the tail is about to be folded) if there is a run at all. It reports whether it did.
+// or (when the tail is about to be folded) of at least Config.MergeFanIn. It reports whether it did.
 func (t *term) mergeHot(ctx context.Context, objs []*tailObject, folding bool) (bool, error) {
-	run := pickRun(objs, folding)
+	run := pickRun(objs, folding, t.e.cfg.MergeFanIn)
 	if len(run) < 2 {
 		return false, nil
 	}
@@ -49,8 +49,9 @@ func (t *term) mergeHot(ctx context.Context, objs []*tailObject, folding bool) (
 const maxMergedIndex = 1 << 20
 
 // pickRun chooses consecutive small objects: all there are up to the bounds, or nothing when it is too early. Merged
-// objects are not merged again in the tail, so each byte is rewritten once here.
-func pickRun(objs []*tailObject, folding bool) []*tailObject {
+// objects are not merged again in the tail, so each byte is rewritten once here. A few small objects between large ones
+// are not worth a merge: they are folded as they are, and a segment merge takes them with others of their kind.
+func pickRun(objs []*tailObject, folding bool, fanIn int) []*tailObject {
 	for i := 0; i < len(objs); i++ {
 		var bytes, index int64
 		j := i
@@ -62,7 +63,7 @@ func pickRun(objs []*tailObject, folding bool) []*tailObject {
 			index += int64(len(objs[j].row.Index))
 		}
 		whole := j-i >= hotMergeObjects || bytes >= hotMergeBytes || index >= maxMergedIndex
-		if whole || folding && j-i >= 2 {
+		if whole || folding && j-i >= fanIn {
 			return objs[i:j]
 		}
 		i = max(i, j-1)

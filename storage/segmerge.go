@@ -21,7 +21,7 @@ const (
 	// segmentBytes is the size at which an output is closed and the next one begun.
 	segmentBytes = 32 << 20
 	// A large object whose extents are on average long is read well as it is: it is of the last generation.
-	largeObject = 4 << 20
+	largeObject = smallObject
 	longRun     = 256 << 10
 	// busyMergeRate is how many bytes a second a merge copies while producers keep the broker busy: rewriting must not
 	// take the disk and the processor from those who wait.
