@@ -52,7 +52,7 @@ func (l *life) start() {
 	c := storage.Config{
 		Catalog: l.cat, Store: l.store, Logger: slog.New(slog.DiscardHandler), Pool: slab.NewPool(1 << 20),
 		Registration: catalog.Registration{ID: 1, TTL: time.Minute}, PredecessorsDead: true,
-		FlushInterval: time.Millisecond / 4, MergeInterval: time.Hour, ObjectGrace: l.grace, TailCacheBytes: 1 << 20,
+		FlushInterval: time.Millisecond / 4, MergeInterval: time.Hour, ObjectGrace: l.grace, TailCacheBytes: 1 << 20, MergeFanIn: 2,
 	}
 	_, _ = rand.Read(c.Process[:])
 	var err error
