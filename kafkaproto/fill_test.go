@@ -3,6 +3,7 @@ package kafkaproto
 import (
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -12,7 +13,7 @@ import (
 // fill puts random values into every exported field of v, a kmsg struct, with
 // arrays of up to three elements and now and then a tag nobody knows.
 func fill(rng *rand.Rand, v reflect.Value) {
-	if tags, ok := v.Addr().Interface().(*kmsg.Tags); ok {
+	if tags, ok := reflect.TypeAssert[*kmsg.Tags](v.Addr()); ok {
 		if rng.IntN(4) == 0 {
 			tags.Set(100+rng.Uint32N(100_000), make([]byte, rng.IntN(200)))
 		}
@@ -97,7 +98,7 @@ func TestShapes(t *testing.T) {
 			require.Equal(t, version, got.GetVersion())
 			require.Equal(t, r.IsFlexible(), h.Flexible())
 
-			_, err = DecodeBody(h, append(body[:len(body):len(body)], 0))
+			_, err = DecodeBody(h, append(slices.Clip(body), 0))
 			require.ErrorIs(t, err, ErrMalformed, "%s version %d with a byte more", RequestName(key), version)
 			if len(body) > 0 {
 				_, err = DecodeBody(h, body[:rng.IntN(len(body))])

@@ -191,10 +191,10 @@ func cut(n int32, err error) *FrameError {
 	return &FrameError{Length: n, Err: err}
 }
 
-// ReadFrame reads one frame of at most max bytes, whatever its API key. It is
+// ReadFrame reads one frame of at most maxBytes, whatever its API key. It is
 // for clients and tests; connections keep a [FrameReader].
-func ReadFrame(r io.Reader, max int32, alloc func(n int) []byte) ([]byte, error) {
-	f := NewFrameReader(r, FrameLimits{MaxBytes: max, MaxOtherBytes: max}, nil)
+func ReadFrame(r io.Reader, maxBytes int32, alloc func(n int) []byte) ([]byte, error) {
+	f := NewFrameReader(r, FrameLimits{MaxBytes: maxBytes, MaxOtherBytes: maxBytes}, nil)
 	if alloc != nil {
 		f.alloc = AllocFunc(alloc)
 	}

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -213,8 +214,13 @@ func TestProduceAliasesItsFrame(t *testing.T) {
 	r, err := DecodeBody(RequestHeader{Key: 0, Version: 11}, body)
 	require.NoError(t, err)
 	got := r.(*kmsg.ProduceRequest).Topics[0]
-	copy(body[bytes.Index(body, []byte("records")):], "RECORDS")
-	copy(body[bytes.Index(body, []byte("topic")):], "TOPIC")
+	overwrite := func(word string) {
+		at := bytes.Index(body, []byte(word))
+		require.GreaterOrEqual(t, at, 0)
+		copy(body[at:], strings.ToUpper(word))
+	}
+	overwrite("records")
+	overwrite("topic")
 	require.Equal(t, "RECORDS", string(got.Partitions[0].Records))
 	require.Equal(t, "topic", got.Topic)
 

@@ -156,7 +156,7 @@ func (t *term) putMerged(ctx context.Context, run []*tailObject, built *segment.
 	last := run[len(run)-1].row
 	row := catalog.TailEntry{
 		Epoch: t.epoch, First: run[0].row.First, Last: last.Last, Object: id,
-		Key:  segment.SegmentKey(time.Now(), t.e.cfg.Process, t.epoch, int64(id), 1),
+		Key:  segment.KeyOfSegment(time.Now(), t.e.cfg.Process, t.epoch, int64(id), 1),
 		Size: built.Size, Checksum: built.Checksum, Index: built.Index.AppendTail(nil), CommittedAt: last.CommittedAt,
 	}
 	if err := t.e.cfg.Store.Put(ctx, row.Key, objstore.Body{Slices: built.Slices, Size: built.Size, Checksum: built.Checksum}); err != nil {

@@ -378,15 +378,16 @@ func TestClaimsAllocateNothing(t *testing.T) {
 		"gzip header only": {CodecGzip, []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := body(one, c.body)
-			b[attrAt+1] = byte(c.codec)
-			setChecksum(b)
-			got := testing.Benchmark(func(tb *testing.B) {
-				tb.ReportAllocs()
-				for range min(tb.N, 1) {
-					_, err := Validate(b, Limits{MaxDecompressedBytes: 16 << 20})
+			raw := body(one, c.body)
+			raw[attrAt+1] = byte(c.codec)
+			setChecksum(raw)
+			got := testing.Benchmark(func(b *testing.B) {
+				b.Helper()
+				b.ReportAllocs()
+				for range min(b.N, 1) {
+					_, err := Validate(raw, Limits{MaxDecompressedBytes: 16 << 20})
 					if KindOf(err) != KindInvalidRecord && KindOf(err) != KindTooLarge {
-						tb.Fatalf("error %v", err)
+						b.Fatalf("error %v", err)
 					}
 				}
 			})

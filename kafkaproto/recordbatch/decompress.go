@@ -18,10 +18,10 @@ import (
 // in memory. Decoders are pooled: what costs is their windows, not they.
 type decoder interface {
 	io.Reader
-	// reset starts over with another body, of which at most max bytes will be
+	// reset starts over with another body, of which at most limit bytes will be
 	// wanted; the decoder must not allocate more than about that for a body
 	// that claims more.
-	reset(body []byte, max int64) error
+	reset(body []byte, limit int64) error
 	// release lets go of the body, and of what is too large to keep, before
 	// the decoder goes back to its pool.
 	release()
@@ -35,9 +35,9 @@ var decoderPools = [...]sync.Pool{
 }
 
 // openDecoder returns a pooled decoder for the body; hand it to closeDecoder.
-func openDecoder(c Codec, body []byte, max int64) (decoder, error) {
+func openDecoder(c Codec, body []byte, limit int64) (decoder, error) {
 	d := decoderPools[c].Get().(decoder)
-	if err := d.reset(body, max); err != nil {
+	if err := d.reset(body, limit); err != nil {
 		closeDecoder(c, d)
 		return nil, err
 	}

@@ -83,8 +83,7 @@ func KindOf(err error) ErrorKind {
 	if err == nil {
 		return 0
 	}
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Kind
 	}
 	return KindCorrupt

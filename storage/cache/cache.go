@@ -22,7 +22,7 @@ const (
 	DefaultReadAheadFlights = 4
 )
 
-// ErrClosed: the cache was closed.
+// ErrClosed says that the cache was closed.
 var ErrClosed = errors.New("block cache is closed")
 
 // CorruptError says that a block of an object is not what was written. It wraps segment.ErrCorrupt. The block is

@@ -82,8 +82,8 @@ type object struct {
 
 var topic = catalog.TopicID{1}
 
-func makeObject(t testing.TB, s *fakeStore, id catalog.ObjectID, key string, sizes ...int) object {
-	t.Helper()
+func makeObject(tb testing.TB, s *fakeStore, id catalog.ObjectID, key string, sizes ...int) object {
+	tb.Helper()
 	var b segment.Builder
 	b.Begin()
 	r := rand.New(rand.NewPCG(uint64(id), 1))
@@ -105,9 +105,9 @@ func makeObject(t testing.TB, s *fakeStore, id catalog.ObjectID, key string, siz
 		b.Add(e, data)
 	}
 	o, err := b.Finish()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	f, err := o.Footer()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	all := bytes.Join(o.Slices, nil)
 	s.m[key] = all
 	return object{id: id, key: key, data: all, size: o.Size, footer: f}
@@ -115,15 +115,15 @@ func makeObject(t testing.TB, s *fakeStore, id catalog.ObjectID, key string, siz
 
 func newStore() *fakeStore { return &fakeStore{m: map[string][]byte{}} }
 
-func newCache(t testing.TB, s *fakeStore, cfg Config) (*Cache, *slab.Pool) {
-	t.Helper()
+func newCache(tb testing.TB, s *fakeStore, cfg Config) (*Cache, *slab.Pool) {
+	tb.Helper()
 	cfg.Store = s
 	cfg.Pool = slab.NewPool(64 << 20)
 	c := New(cfg)
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		c.Close()
-		require.Zero(t, c.Used(), "all references were given back")
-		require.Zero(t, cfg.Pool.InUse())
+		require.Zero(tb, c.Used(), "all references were given back")
+		require.Zero(tb, cfg.Pool.InUse())
 	})
 	return c, cfg.Pool
 }
@@ -133,13 +133,13 @@ func (o *object) read(c *Cache, off, n int64, dst *Pinned) error {
 }
 
 // check reads and compares.
-func (o *object) check(t testing.TB, c *Cache, off, n int64) {
-	t.Helper()
+func (o *object) check(tb testing.TB, c *Cache, off, n int64) {
+	tb.Helper()
 	var p Pinned
-	require.NoError(t, o.read(c, off, n, &p))
-	require.True(t, bytes.Equal(o.data[off:off+n], bytes.Join(p.Slices, nil)), "wrong bytes")
+	require.NoError(tb, o.read(c, off, n, &p))
+	require.True(tb, bytes.Equal(o.data[off:off+n], bytes.Join(p.Slices, nil)), "wrong bytes")
 	p.Release()
-	require.Empty(t, p.Slices)
+	require.Empty(tb, p.Slices)
 	p.Release()
 }
 

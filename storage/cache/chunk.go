@@ -205,12 +205,10 @@ func (c *Cache) startLocked(ch *chunk, ahead bool) {
 	if ahead {
 		c.mu.aheads++
 	}
-	c.loads.Add(1) // Close sets closed before it waits, and nothing starts after that
-	go func() {
-		defer c.loads.Done()
+	c.loads.Go(func() {
 		c.load(c.ctx, ch)
 		c.loaded(ch, ahead)
-	}()
+	})
 }
 
 // load gets memory, fetches and verifies.

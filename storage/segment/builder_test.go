@@ -66,8 +66,8 @@ func checkLookups(t *testing.T, f *Footer, e Extent) {
 				}
 			}
 			run, ok := f.FindTime(e.TopicPartition, e.Base, e.End, ts)
-			want, any := first[ts]
-			require.Equal(t, any, ok)
+			want, some := first[ts]
+			require.Equal(t, some, ok)
 			if ok {
 				require.True(t, run.Base <= want.BaseOffset && want.BaseOffset < run.End)
 				require.GreaterOrEqual(t, run.MaxTimestamp, ts)

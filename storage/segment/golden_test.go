@@ -122,5 +122,5 @@ func TestGoldenPacked(t *testing.T) {
 func TestGoldenKeys(t *testing.T) {
 	hour := time.Date(2025, 11, 24, 1, 0, 0, 0, time.UTC)
 	process := [16]byte{0: 0xab, 15: 1}
-	golden(t, "keys_v1.txt", []byte(LogKey(hour, process, 7, 42, 1)+"\n"+SegmentKey(hour, process, 7, 3, 2)+"\n"))
+	golden(t, "keys_v1.txt", []byte(LogKey(hour, process, 7, 42, 1)+"\n"+KeyOfSegment(hour, process, 7, 3, 2)+"\n"))
 }

@@ -24,7 +24,7 @@ const (
 // no records and are named by no manifest.
 const MarkerPrefix = "cluster/"
 
-// ErrKey: a string is not an object key of this package.
+// ErrKey says that a string is not an object key of this package.
 var ErrKey = errors.New("not an object key")
 
 const hourLayout = "2006010215"
@@ -74,9 +74,9 @@ func LogKey(hour time.Time, process [16]byte, epoch catalog.BrokerEpoch, sequenc
 	return Key{Kind: KindLog, Hour: hour, Process: process, Epoch: epoch, Sequence: int64(sequence), Attempt: attempt}.String()
 }
 
-// SegmentKey is the key of one attempt to put a segment. number is chosen by the caller, once per segment and broker
+// KeyOfSegment is the key of one attempt to put a segment. number is chosen by the caller, once per segment and broker
 // epoch.
-func SegmentKey(hour time.Time, process [16]byte, epoch catalog.BrokerEpoch, number int64, attempt int) string {
+func KeyOfSegment(hour time.Time, process [16]byte, epoch catalog.BrokerEpoch, number int64, attempt int) string {
 	return Key{Kind: KindSegment, Hour: hour, Process: process, Epoch: epoch, Sequence: number, Attempt: attempt}.String()
 }
 

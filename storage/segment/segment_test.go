@@ -164,7 +164,7 @@ func TestKeys(t *testing.T) {
 	require.Less(t, s, LogKey(hour, process, 7, 43, 1))
 	require.Less(t, LogKey(hour, process, 7, 99, 12), LogKey(hour, process, 7, 100, 1))
 
-	s = SegmentKey(hour, process, math.MaxInt64, math.MaxInt64, 1000)
+	s = KeyOfSegment(hour, process, math.MaxInt64, math.MaxInt64, 1000)
 	k, err = ParseKey(s)
 	require.NoError(t, err)
 	require.Equal(t, s, k.String())

@@ -315,9 +315,9 @@ func (t *tailDecoder) batch(b *Batch, sequence int32) {
 	b.ProducerID, b.ProducerEpoch, b.BaseSequence = -1, -1, -1
 	if flags&flagProducer != 0 {
 		if flags&flagSameProducer == 0 {
-			epoch := int32(0)
 			t.producer.id += t.varint()
-			if epoch = t.narrow("producer epoch"); epoch < math.MinInt16 || epoch > math.MaxInt16 {
+			epoch := t.narrow("producer epoch")
+			if epoch < math.MinInt16 || epoch > math.MaxInt16 {
 				t.fail("producer epoch is %d", epoch)
 			}
 			t.producer.epoch = int16(epoch)

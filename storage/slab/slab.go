@@ -141,7 +141,7 @@ func (p *Pool) touchLocked(class int) {
 			return
 		}
 	}
-	p.mu.order = append(o, class)
+	p.mu.order = append(p.mu.order, class)
 }
 
 // dropLocked frees one idle buffer of the class unused for longest, other than keep.
