@@ -27,7 +27,7 @@ type Config struct {
 	// Process is the random id of this process in object keys.
 	Process [16]byte
 
-	// FlushInterval is the least time between two seals of objects that are not full (2 ms).
+	// FlushInterval is the least time between two seals of objects that are not full (1 ms).
 	FlushInterval time.Duration
 	// FlushBytes seals an object by size (8 MiB).
 	FlushBytes int
@@ -109,7 +109,7 @@ func (c *Config) setDefaults() error {
 	if c.Pool == nil {
 		c.Pool = slab.NewPool(16 << 20)
 	}
-	def(&c.FlushInterval, 2*time.Millisecond)
+	def(&c.FlushInterval, time.Millisecond)
 	def(&c.FlushBytes, 8<<20)
 	def(&c.UploadSlots, 4)
 	def(&c.MaxUncommittedBytes, 64<<20)

@@ -15,7 +15,7 @@ type Flags struct {
 	Catalog string `group:"storage" env:"STREAMHOUSE_CATALOG" placeholder:"URL" help:"Where the facts are kept: sqlite:PATH or memory: (default sqlite:DATA-DIR/catalog.db)."`
 	Store   string `group:"storage" env:"STREAMHOUSE_STORE" placeholder:"URL" help:"Where the log is kept: file:PATH or memory: (default file:DATA-DIR/objects). ?latency=280ms slows each call of file: and memory: down, for measurements."`
 
-	FlushInterval time.Duration `group:"flush" env:"STREAMHOUSE_FLUSH_INTERVAL" default:"2ms" placeholder:"DURATION" help:"Shortest time between two log objects while somebody waits (default ${default})."`
+	FlushInterval time.Duration `group:"flush" env:"STREAMHOUSE_FLUSH_INTERVAL" default:"1ms" placeholder:"DURATION" help:"Shortest time between two log objects while somebody waits (default ${default})."`
 	FlushBytes    Size          `group:"flush" env:"STREAMHOUSE_FLUSH_BYTES" default:"8MiB" placeholder:"SIZE" help:"Size at which a log object is closed (default ${default})."`
 	MergeInterval time.Duration `group:"flush" env:"STREAMHOUSE_MERGE_INTERVAL" default:"1s" placeholder:"DURATION" help:"How often the tail is looked at for folding and merging (default ${default})."`
 	ObjectGrace   time.Duration `group:"flush" env:"STREAMHOUSE_OBJECT_GRACE" default:"30s" placeholder:"DURATION" help:"How long a replaced object is kept for readers still at it (default ${default})."`
@@ -26,7 +26,7 @@ type Flags struct {
 	MaxConnections      int  `group:"limits" env:"STREAMHOUSE_MAX_CONNECTIONS" default:"10000" placeholder:"N" help:"Client connections at a time (default ${default})."`
 	MaxConnectionsPerIP int  `group:"limits" name:"max-connections-per-ip" env:"STREAMHOUSE_MAX_CONNECTIONS_PER_IP" default:"5000" placeholder:"N" help:"Client connections at a time from one address (default ${default})."`
 	MaxRequestBytes     Size `group:"limits" env:"STREAMHOUSE_MAX_REQUEST_BYTES" default:"100MiB" placeholder:"SIZE" help:"Largest request; a larger one closes its connection (default ${default})."`
-	MemoryLimit         Size `group:"limits" env:"STREAMHOUSE_MEMORY_LIMIT" default:"512MiB" placeholder:"SIZE" help:"Memory to stay within; caches and buffers take shares of it (default ${default})."`
+	MemoryLimit         Size `group:"limits" env:"STREAMHOUSE_MEMORY_LIMIT" default:"384MiB" placeholder:"SIZE" help:"Memory to stay within; caches and buffers take shares of it (default ${default})."`
 	CacheBytes          Size `group:"limits" env:"STREAMHOUSE_CACHE_BYTES" placeholder:"SIZE" help:"Memory for ranges read back from the store (default an eighth of --memory-limit)."`
 	TailCacheBytes      Size `group:"limits" env:"STREAMHOUSE_TAIL_CACHE_BYTES" placeholder:"SIZE" help:"Memory for what was just written, kept for tail readers (default an eighth of --memory-limit)."`
 	BufferBytes         Size `group:"limits" env:"STREAMHOUSE_BUFFER_BYTES" placeholder:"SIZE" help:"Memory for requests and batches not yet committed; producers wait above it (default a quarter of --memory-limit)."`
