@@ -62,11 +62,11 @@ func TestDefaults(t *testing.T) {
 		HTTPAddr:  "127.0.0.1:8080", DataDir: data,
 		Catalog:       Location{Kind: KindSQLite, Path: filepath.Join(data, "catalog.db")},
 		Store:         Location{Kind: KindFile, Path: filepath.Join(data, "objects")},
-		FlushInterval: 2 * time.Millisecond, FlushBytes: 8 << 20,
+		FlushInterval: time.Millisecond, FlushBytes: 8 << 20,
 		MergeInterval: time.Second, ObjectGrace: 30 * time.Second,
 		AutoCreateTopics: true, NumPartitions: 1,
 		MaxConnections: 10000, MaxConnectionsPerIP: 5000, MaxRequestBytes: 100 << 20,
-		MemoryLimit: 512 << 20, CacheBytes: 64 << 20, TailCacheBytes: 64 << 20, BufferBytes: 128 << 20,
+		MemoryLimit: 384 << 20, CacheBytes: 48 << 20, TailCacheBytes: 48 << 20, BufferBytes: 96 << 20,
 		BrokerID: -1, ShutdownTimeout: 20 * time.Second, LogLevel: slog.LevelInfo, MaxPartitionMetrics: 10000,
 	}, c)
 }
