@@ -28,7 +28,7 @@ import (
 
 // produceCall is a Produce between its two halves: appended by the reader, answered by the writer.
 type produceCall struct {
-	ctx    context.Context //nolint:containedctx // both halves share the request's deadline
+	ctx    context.Context // both halves share the request's deadline
 	cancel context.CancelFunc
 	acks   int16
 	resp   *kmsg.ProduceResponse

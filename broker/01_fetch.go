@@ -31,7 +31,7 @@ const (
 // fetchRun is one Fetch under way.
 type fetchRun struct {
 	b         *Broker
-	ctx       context.Context //nolint:containedctx // lives for one call of Broker.fetch
+	ctx       context.Context // lives for one call of Broker.fetch
 	s         *session
 	version   int16
 	full      bool // every partition is answered, not only what changed

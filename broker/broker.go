@@ -24,7 +24,7 @@ type Broker struct {
 	server   server
 	unowned  unowned
 	// ctx lives until all connections have ended.
-	ctx      context.Context //nolint:containedctx // the broker's life
+	ctx      context.Context // the broker's life
 	draining chan struct{}   // closed by Shutdown
 }
 

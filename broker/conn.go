@@ -42,7 +42,7 @@ type conn struct {
 	nc       net.Conn
 	listener string
 	ip       string
-	ctx      context.Context //nolint:containedctx // the connection's life, shared by its two goroutines
+	ctx      context.Context // the connection's life, shared by its two goroutines
 	cancel   context.CancelFunc
 	frames   frameReader
 	queue    chan *request

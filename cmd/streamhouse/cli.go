@@ -37,7 +37,7 @@ type cli struct {
 
 // app is what commands are given beside their flags.
 type app struct {
-	ctx    context.Context //nolint:containedctx // kong calls Run with values, and this is the value
+	ctx    context.Context // kong calls Run with values, and this is the value
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer

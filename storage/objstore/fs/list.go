@@ -33,7 +33,7 @@ func (s *Store) List(ctx context.Context, prefix, after string, limit int) ([]ob
 }
 
 type lister struct {
-	ctx           context.Context //nolint:containedctx // lives as long as one call
+	ctx           context.Context // lives as long as one call
 	store         *Store
 	prefix, after string
 	limit         int

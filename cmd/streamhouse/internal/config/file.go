@@ -73,7 +73,7 @@ type fileResolver struct {
 func (f *fileResolver) Resolve(ctx *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
 	for _, name := range flag.Envs {
 		if _, set := os.LookupEnv(name); set {
-			return nil, nil //nolint:nilnil // how kong spells "not here"
+			return nil, nil // how kong spells "not here"
 		}
 	}
 	v, err := f.inner.Resolve(ctx, parent, flag)
