@@ -107,6 +107,11 @@ type Manifest interface {
 	// PackedRows returns the packed rows of a partition with End > from, by Base, at most limit. It also serves
 	// deleted topics that are not purged.
 	PackedRows(ctx context.Context, tp TopicPartition, from int64, limit int) ([]PackedRow, error)
+	// PackedSpans is PackedRows of many partitions in one round trip: the packed rows that reach into the spans, by
+	// partition, then Base, at most limit in all. It also serves deleted topics that are not purged. When limit rows
+	// came there may be more: ask again from the last one's partition and End. ErrInvalid for more than MaxSpans
+	// spans, and for two of one partition.
+	PackedSpans(ctx context.Context, spans []Span, limit int) ([]PackedRow, error)
 	// PackedPartitions returns the partitions of a topic (also deleted) that have packed rows.
 	PackedPartitions(ctx context.Context, id TopicID) ([]TopicPartition, error)
 	// SetLogStart moves the log start of a partition up, durably; a lower value is ignored. Returns what is in force.
@@ -121,6 +126,9 @@ type Manifest interface {
 	// MergeCandidates returns folded objects smaller than maxSize bytes and of a generation below maxGeneration, by
 	// (generation, id), at most limit.
 	MergeCandidates(ctx context.Context, maxSize int64, maxGeneration int32, limit int) ([]Object, error)
+	// SparseObjects returns folded objects of at least SparseBytes bytes of which less than half is live (2 × Live <
+	// Size), of any generation, with id > after, by id, at most limit.
+	SparseObjects(ctx context.Context, after ObjectID, limit int) ([]Object, error)
 	// FoldedObjects returns folded objects with id > after, by id, at most limit. For verify and inspect.
 	FoldedObjects(ctx context.Context, after ObjectID, limit int) ([]Object, error)
 

@@ -34,6 +34,21 @@ func CheckLogStart(offset int64) error {
 	return nil
 }
 
+// CheckSpans checks the spans of PackedSpans. ErrInvalid. An empty span is none: nothing reaches into it.
+func CheckSpans(spans []Span) error {
+	if len(spans) > MaxSpans {
+		return invalid("%d spans", len(spans))
+	}
+	seen := make(map[TopicPartition]bool, len(spans))
+	for i := range spans {
+		if tp := spans[i].TopicPartition; seen[tp] {
+			return invalid("two spans of partition %s", tp)
+		}
+		seen[spans[i].TopicPartition] = true
+	}
+	return nil
+}
+
 // Check checks what needs no stored facts. ErrInvalid. The number of partitions is left to CreateTopic.
 func (s *TopicSpec) Check() error {
 	if s.ID == (TopicID{}) || s.Name == "" {

@@ -174,6 +174,19 @@ type PackedRow struct {
 	Version int64 // set by the catalog: no two rows ever had the same one at the same base; edits must name it
 }
 
+// Span is a stretch of one partition's offsets, From <= offset < To. A packed row reaches into it when its End > From
+// and its Base < To.
+type Span struct {
+	TopicPartition
+	From, To int64
+}
+
+// MaxSpans is how many spans one PackedSpans asks for at most.
+const MaxSpans = 1024
+
+// SparseBytes is the size from which SparseObjects looks at an object: what smaller ones waste is left to merges.
+const SparseBytes = 1 << 20
+
 // RowRef names one version of a packed row.
 type RowRef struct {
 	TopicPartition

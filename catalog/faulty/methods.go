@@ -127,6 +127,11 @@ func (c *Catalog) PackedRows(ctx context.Context, tp catalog.TopicPartition, fro
 	return answer(ctx, c, OpPackedRows, func() ([]catalog.PackedRow, error) { return c.inner.PackedRows(ctx, tp, from, limit) })
 }
 
+// PackedSpans implements [catalog.Catalog].
+func (c *Catalog) PackedSpans(ctx context.Context, spans []catalog.Span, limit int) ([]catalog.PackedRow, error) {
+	return answer(ctx, c, OpPackedSpans, func() ([]catalog.PackedRow, error) { return c.inner.PackedSpans(ctx, spans, limit) })
+}
+
 // PackedPartitions implements [catalog.Catalog].
 func (c *Catalog) PackedPartitions(ctx context.Context, id catalog.TopicID) ([]catalog.TopicPartition, error) {
 	return answer(ctx, c, OpPackedPartitions, func() ([]catalog.TopicPartition, error) { return c.inner.PackedPartitions(ctx, id) })
@@ -150,6 +155,11 @@ func (c *Catalog) ObjectsByID(ctx context.Context, ids []catalog.ObjectID) ([]ca
 // MergeCandidates implements [catalog.Catalog].
 func (c *Catalog) MergeCandidates(ctx context.Context, maxSize int64, maxGeneration int32, limit int) ([]catalog.Object, error) {
 	return answer(ctx, c, OpMergeCandidates, func() ([]catalog.Object, error) { return c.inner.MergeCandidates(ctx, maxSize, maxGeneration, limit) })
+}
+
+// SparseObjects implements [catalog.Catalog].
+func (c *Catalog) SparseObjects(ctx context.Context, after catalog.ObjectID, limit int) ([]catalog.Object, error) {
+	return answer(ctx, c, OpSparseObjects, func() ([]catalog.Object, error) { return c.inner.SparseObjects(ctx, after, limit) })
 }
 
 // FoldedObjects implements [catalog.Catalog].

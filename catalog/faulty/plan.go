@@ -37,11 +37,13 @@ const (
 	OpFold
 	OpLoadPartitions
 	OpPackedRows
+	OpPackedSpans
 	OpPackedPartitions
 	OpSetLogStart
 	OpEdit
 	OpObjectsByID
 	OpMergeCandidates
+	OpSparseObjects
 	OpFoldedObjects
 	OpListRetired
 	OpForgetRetired
@@ -75,11 +77,13 @@ var opNames = [opCount]string{
 	OpFold:             "fold",
 	OpLoadPartitions:   "load_partitions",
 	OpPackedRows:       "packed_rows",
+	OpPackedSpans:      "packed_spans",
 	OpPackedPartitions: "packed_partitions",
 	OpSetLogStart:      "set_log_start",
 	OpEdit:             "edit",
 	OpObjectsByID:      "objects_by_id",
 	OpMergeCandidates:  "merge_candidates",
+	OpSparseObjects:    "sparse_objects",
 	OpFoldedObjects:    "folded_objects",
 	OpListRetired:      "list_retired",
 	OpForgetRetired:    "forget_retired",

@@ -45,6 +45,33 @@ func (c *Catalog) PackedRows(ctx context.Context, tp catalog.TopicPartition, fro
 	return out, nil
 }
 
+// PackedSpans implements catalog.Manifest.
+func (c *Catalog) PackedSpans(ctx context.Context, spans []catalog.Span, limit int) ([]catalog.PackedRow, error) {
+	if err := catalog.CheckSpans(spans); err != nil {
+		return nil, fmt.Errorf("read packed rows: %w", err)
+	}
+	if err := c.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer c.mu.Unlock()
+	spans = slices.Clone(spans)
+	slices.SortFunc(spans, func(a, b catalog.Span) int { return a.Compare(b.TopicPartition) })
+	var out []catalog.PackedRow
+	for _, s := range spans {
+		_, p := c.partitionLocked(s.TopicPartition)
+		if p == nil || s.From >= s.To {
+			continue
+		}
+		for _, r := range p.rows {
+			if r.End > s.From && r.Base < s.To && len(out) < limit {
+				r.Extents = slices.Clone(r.Extents)
+				out = append(out, r)
+			}
+		}
+	}
+	return out, nil
+}
+
 // PackedPartitions implements catalog.Manifest.
 func (c *Catalog) PackedPartitions(ctx context.Context, id catalog.TopicID) ([]catalog.TopicPartition, error) {
 	if err := c.lock(ctx); err != nil {
@@ -192,6 +219,17 @@ func (c *Catalog) MergeCandidates(ctx context.Context, maxSize int64, maxGenerat
 		func(a, b catalog.Object) int {
 			return cmp.Or(cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.ID, b.ID))
 		}, limit), nil
+}
+
+// SparseObjects implements catalog.Manifest.
+func (c *Catalog) SparseObjects(ctx context.Context, after catalog.ObjectID, limit int) ([]catalog.Object, error) {
+	if err := c.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer c.mu.Unlock()
+	return c.folded(func(o *catalog.Object) bool {
+		return o.ID > after && o.Size >= catalog.SparseBytes && o.Live < o.Size-o.Live
+	}, byID, limit), nil
 }
 
 // FoldedObjects implements catalog.Manifest.

@@ -34,11 +34,13 @@ const (
 	OpFold             = "fold"
 	OpLoadPartitions   = "load_partitions"
 	OpPackedRows       = "packed_rows"
+	OpPackedSpans      = "packed_spans"
 	OpPackedPartitions = "packed_partitions"
 	OpSetLogStart      = "set_log_start"
 	OpEdit             = "edit"
 	OpObjectsByID      = "objects_by_id"
 	OpMergeCandidates  = "merge_candidates"
+	OpSparseObjects    = "sparse_objects"
 	OpFoldedObjects    = "folded_objects"
 	OpListRetired      = "list_retired"
 	OpForgetRetired    = "forget_retired"
@@ -53,7 +55,7 @@ func Ops() []string {
 		OpListBrokers, OpAcquireLeases, OpReleaseLeases, OpLeaseSet, OpCommit, OpTailAt,
 		OpBrokerTails, OpReadTail, OpMergeTail, OpFold, OpLoadPartitions, OpPackedRows,
 		OpPackedPartitions, OpSetLogStart, OpEdit, OpObjectsByID, OpMergeCandidates, OpFoldedObjects,
-		OpListRetired, OpForgetRetired, OpKnownObjects,
+		OpListRetired, OpForgetRetired, OpKnownObjects, OpPackedSpans, OpSparseObjects,
 	}
 }
 

@@ -199,6 +199,15 @@ func (c *Catalog) PackedRows(ctx context.Context, tp catalog.TopicPartition, fro
 	return rows, err
 }
 
+// PackedSpans implements [catalog.Catalog].
+func (c *Catalog) PackedSpans(ctx context.Context, spans []catalog.Span, limit int) (rows []catalog.PackedRow, err error) {
+	err = c.measure(OpPackedSpans, func() (err error) {
+		rows, err = c.inner.PackedSpans(ctx, spans, limit)
+		return err
+	})
+	return rows, err
+}
+
 // PackedPartitions implements [catalog.Catalog].
 func (c *Catalog) PackedPartitions(ctx context.Context, id catalog.TopicID) (partitions []catalog.TopicPartition, err error) {
 	err = c.measure(OpPackedPartitions, func() (err error) {
@@ -235,6 +244,15 @@ func (c *Catalog) ObjectsByID(ctx context.Context, ids []catalog.ObjectID) (obje
 func (c *Catalog) MergeCandidates(ctx context.Context, maxSize int64, maxGeneration int32, limit int) (objects []catalog.Object, err error) {
 	err = c.measure(OpMergeCandidates, func() (err error) {
 		objects, err = c.inner.MergeCandidates(ctx, maxSize, maxGeneration, limit)
+		return err
+	})
+	return objects, err
+}
+
+// SparseObjects implements [catalog.Catalog].
+func (c *Catalog) SparseObjects(ctx context.Context, after catalog.ObjectID, limit int) (objects []catalog.Object, err error) {
+	err = c.measure(OpSparseObjects, func() (err error) {
+		objects, err = c.inner.SparseObjects(ctx, after, limit)
 		return err
 	})
 	return objects, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/streamhouse/streamhouse/catalog"
 )
@@ -229,6 +230,46 @@ func (c *Catalog) PackedRows(ctx context.Context, tp catalog.TopicPartition, fro
 			out = append(out, catalog.PackedRow{TopicPartition: tp, Base: r.int(0), End: r.int(1), Version: r.int(2), Extents: r.blob(3)})
 			return nil
 		}, tp.Topic[:], int64(tp.Partition), from, limited(limit))
+	})
+	return out, err
+}
+
+// PackedSpans implements [catalog.Manifest]: one statement a span, all in one snapshot on one reading connection.
+func (c *Catalog) PackedSpans(ctx context.Context, spans []catalog.Span, limit int) ([]catalog.PackedRow, error) {
+	if err := catalog.CheckSpans(spans); err != nil {
+		return nil, fmt.Errorf("read packed rows: %w", err)
+	}
+	spans = slices.Clone(spans)
+	slices.SortFunc(spans, func(a, b catalog.Span) int { return a.Compare(b.TopicPartition) })
+	var out []catalog.PackedRow
+	err := c.read(ctx, "read packed rows", func(db *conn) error {
+		for i := range spans {
+			s := &spans[i]
+			if len(out) >= limit {
+				return nil
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if s.From >= s.To {
+				continue
+			}
+			// As in PackedRows, the first row of interest is the last one that begins at or below from.
+			err := db.query(ctx, `SELECT base_offset, end_offset, version, extents FROM packed_rows
+				WHERE topic = ?1 AND partition = ?2 AND base_offset < ?4 AND end_offset > ?3 AND base_offset >= coalesce((
+					SELECT base_offset FROM packed_rows
+					WHERE topic = ?1 AND partition = ?2 AND base_offset <= ?3 ORDER BY base_offset DESC LIMIT 1), 0)
+				ORDER BY base_offset LIMIT ?5`, func(r row) error {
+				out = append(out, catalog.PackedRow{
+					TopicPartition: s.TopicPartition, Base: r.int(0), End: r.int(1), Version: r.int(2), Extents: r.blob(3),
+				})
+				return nil
+			}, s.Topic[:], int64(s.Partition), s.From, s.To, limited(limit-len(out)))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	return out, err
 }

@@ -182,6 +182,13 @@ func (c *Catalog) MergeCandidates(ctx context.Context, maxSize int64, maxGenerat
 	return out, err
 }
 
+// SparseObjects implements [catalog.Manifest]. Its condition is that of the index objects_sparse, word for word.
+func (c *Catalog) SparseObjects(ctx context.Context, after catalog.ObjectID, limit int) ([]catalog.Object, error) {
+	return c.listObjects(ctx, "list sparse objects",
+		"SELECT "+objectColumns+" FROM objects WHERE size >= 1048576 AND live < size - live AND id > ? ORDER BY id LIMIT ?",
+		int64(after), limited(limit))
+}
+
 // FoldedObjects implements [catalog.Manifest].
 func (c *Catalog) FoldedObjects(ctx context.Context, after catalog.ObjectID, limit int) ([]catalog.Object, error) {
 	return c.listObjects(ctx, "list folded objects",
