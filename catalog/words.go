@@ -136,7 +136,17 @@ type TailEntry struct {
 	Size        int64  // bytes of the object
 	Checksum    uint32 // CRC-32C of the whole object
 	Index       []byte // encoded by storage/segment
+	// Ends are the log ends of the partitions it has data of, each once, in any order. Optional, and written only: a
+	// catalog that people read (catalog/postgres) shows high watermarks from it, no method returns it, and nothing is
+	// decided by it.
+	Ends        []PartitionEnd
 	CommittedAt time.Time
+}
+
+// PartitionEnd is where a partition's log ends once an object is committed: the offset after its last record there.
+type PartitionEnd struct {
+	TopicPartition
+	End int64
 }
 
 // BrokerTail tells how far one broker epoch's commits reach and how much of them is folded. Epochs whose commits
