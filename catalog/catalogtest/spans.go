@@ -36,8 +36,11 @@ func testPackedSpans(s *suite) {
 		{[]catalog.Span{span(a[10], 25, 15)}, 10, nil},
 		{[]catalog.Span{span(a[10], -5, 11)}, 10, []at{{a[10], 10}}},
 		{[]catalog.Span{span(a[10], 59, 1<<62)}, 10, []at{{a[10], 50}}},
-		{[]catalog.Span{span(b[1], 0, 8), span(a[10], 39, 51), span(a[9], 500, 501), span(a[2], 6, 7), span(b[0], 0, 9)}, 10,
-			[]at{{a[9], 0}, {a[10], 30}, {a[10], 50}, {b[1], 7}}},
+		{
+			[]catalog.Span{span(b[1], 0, 8), span(a[10], 39, 51), span(a[9], 500, 501), span(a[2], 6, 7), span(b[0], 0, 9)},
+			10,
+			[]at{{a[9], 0}, {a[10], 30}, {a[10], 50}, {b[1], 7}},
+		},
 		{[]catalog.Span{span(b[1], 0, 8), span(a[10], 39, 51), span(a[9], 500, 501)}, 3, []at{{a[9], 0}, {a[10], 30}, {a[10], 50}}},
 		{[]catalog.Span{span(b[1], 0, 8), span(a[10], 39, 51), span(a[9], 500, 501)}, 2, []at{{a[9], 0}, {a[10], 30}}},
 		{[]catalog.Span{span(catalog.TopicPartition{Topic: catalog.TopicID{99}}, 0, 8), span(a[2], 0, 8)}, 10, []at{{a[2], 5}}},
