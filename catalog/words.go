@@ -94,6 +94,7 @@ type Broker struct {
 	RegisteredAt  time.Time
 	LastHeartbeat time.Time
 	LastSequence  Sequence // of the last commit; 0 = none
+	Draining      bool     // should hold no leases. See [Fleet.SetDraining]
 }
 
 // FenceReason says why a broker epoch may be fenced.
@@ -110,7 +111,10 @@ const (
 type Heartbeat struct {
 	Now           time.Time
 	TopicsVersion int64
-	LeasesVersion int64
+	LeasesVersion int64 // also grows when a broker registers or is fenced, or its draining mark changes
+	// Tails are the positions of all brokers, as [Manifest.BrokerTails] has them, for a broker whose wake-ups were
+	// lost. Catalogs that one process owns may leave them out.
+	Tails []BrokerTail
 }
 
 // Lease is the right of one broker epoch to append to one partition.
@@ -118,6 +122,7 @@ type Lease struct {
 	TopicPartition
 	Holder BrokerEpoch // 0 = nobody
 	Epoch  LeaseEpoch
+	Wanted BrokerEpoch // whom the holder is asked to hand it over to; 0 = nobody. See [Fleet.AskMoves]
 }
 
 // LeaseSet is a snapshot of the leases of all partitions of all live topics.
@@ -141,6 +146,8 @@ type TailEntry struct {
 	// decided by it.
 	Ends        []PartitionEnd
 	CommittedAt time.Time
+	// Merge numbers the hot merges of the epoch, 1, 2, 3 …; 0 for a row as committed. Set by the catalog.
+	Merge int64
 }
 
 // PartitionEnd is where a partition's log ends once an object is committed: the offset after its last record there.
@@ -155,6 +162,7 @@ type BrokerTail struct {
 	Epoch  BrokerEpoch
 	Folded Sequence // all sequences <= Folded are in folded rows
 	Last   Sequence // last committed
+	Merges int64    // hot merges of it so far: [TailEntry.Merge] of the latest
 }
 
 // EpochStart is one entry of a leader-epoch history: the first offset written in that epoch.
