@@ -49,15 +49,14 @@ func Start(t *testing.T, flags ...string) *Broker {
 		binary = filepath.Join(client.Root(), "..", "bin", "streamhouse")
 	}
 	require.FileExists(t, binary, "build it first: make build")
-	ports := freePorts(t, 2)
+	ports := FreePorts(t, 2)
 	p := &process{
 		binary: binary,
 		http:   ports[1],
 		log:    filepath.Join(t.TempDir(), "broker.log"),
-		args: append([]string{
-			"serve", "--addr", ports[0], "--http-addr", ports[1], "--data-dir", filepath.Join(t.TempDir(), "data"),
-		}, flags...),
+		data:   filepath.Join(t.TempDir(), "data"),
 	}
+	p.args = append([]string{"serve", "--addr", ports[0], "--http-addr", ports[1], "--data-dir", p.data}, flags...)
 	b := &Broker{Bootstrap: ports[0], process: p}
 	t.Cleanup(func() {
 		if p.cmd != nil {
@@ -70,6 +69,14 @@ func Start(t *testing.T, flags ...string) *Broker {
 	b.Restart(t)
 	return b
 }
+
+// HTTP is the address, host:port, of /metrics and /ready of a broker started
+// here.
+func (b *Broker) HTTP() string { return b.process.http }
+
+// DataDir is the data folder of a broker started here. It is deleted when the
+// test ends.
+func (b *Broker) DataDir() string { return b.process.data }
 
 // Restart starts the process again, after Kill, on the same ports and folder,
 // and waits until it is ready. It returns how long that took.
@@ -169,6 +176,7 @@ type process struct {
 	args   []string
 	http   string
 	log    string
+	data   string
 	cmd    *exec.Cmd
 	exited chan struct{}
 }
@@ -280,9 +288,9 @@ func (p *process) tail() string {
 	return string(log)
 }
 
-// freePorts returns n addresses of 127.0.0.1 nobody listens on. They are held
+// FreePorts returns n addresses of 127.0.0.1 nobody listens on. They are held
 // together until all are taken, so that they differ.
-func freePorts(t *testing.T, n int) []string {
+func FreePorts(t *testing.T, n int) []string {
 	t.Helper()
 	out := make([]string, n)
 	held := make([]net.Listener, n)
