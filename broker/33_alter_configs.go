@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
-	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -23,70 +21,90 @@ func (b *Broker) alterConfigs(ctx context.Context, r *request) (kmsg.Response, e
 	req := r.body.(*kmsg.AlterConfigsRequest)
 	resp := kmsg.NewPtrAlterConfigsResponse()
 	resp.Version = r.version
-	seen := resources{}
-	for i := range req.Resources {
-		seen.count(req.Resources[i].ResourceType, req.Resources[i].ResourceName)
-	}
+	changes := make([]configChange, 0, len(req.Resources))
 	for i := range req.Resources {
 		rr := &req.Resources[i]
-		out := kmsg.NewAlterConfigsResponseResource()
-		out.ResourceType, out.ResourceName = rr.ResourceType, rr.ResourceName
-		f := seen.check(rr.ResourceType, rr.ResourceName)
-		if f == nil {
-			f = b.changeConfigs(ctx, rr.ResourceType, rr.ResourceName, req.ValidateOnly, func(map[string]string) (map[string]string, *failure) {
-				next := make(map[string]string, len(rr.Configs))
-				for j := range rr.Configs {
-					c := &rr.Configs[j]
-					if c.Value == nil {
-						return nil, &failure{code: codeInvalidRequest, msg: "Null value not supported for : " + c.Name}
-					}
-					if _, ok := next[c.Name]; ok {
-						return nil, &failure{code: codeInvalidRequest, msg: "Error due to duplicate config keys"}
-					}
-					next[c.Name] = *c.Value
-				}
-				return next, nil
-			})
-		}
-		if f != nil {
-			out.ErrorCode, out.ErrorMessage = f.code, new(orName(f))
-		}
-		resp.Resources = append(resp.Resources, out)
+		changes = append(changes, configChange{rr.ResourceType, rr.ResourceName, func(map[string]string) (map[string]string, *failure) {
+			return replacedConfigs(rr.Configs)
+		}})
 	}
+	b.changeEach(ctx, changes, req.ValidateOnly, func(c *configChange, code int16, msg *string) {
+		out := kmsg.NewAlterConfigsResponseResource()
+		out.ResourceType, out.ResourceName, out.ErrorCode, out.ErrorMessage = c.kind, c.name, code, msg
+		resp.Resources = append(resp.Resources, out)
+	})
 	return resp, nil
 }
 
-// resources counts the resources of a request: each may appear once.
-type resources map[string]int
-
-func (s resources) count(t kmsg.ConfigResourceType, name string) { s[fmt.Sprint(t, name)]++ }
-
-func (s resources) check(t kmsg.ConfigResourceType, name string) *failure {
-	if s[fmt.Sprint(t, name)] > 1 {
-		return &failure{code: codeInvalidRequest, msg: "Each resource must appear at most once."}
+// replacedConfigs are the configs of a topic after AlterConfigs.
+func replacedConfigs(configs []kmsg.AlterConfigsRequestResourceConfig) (map[string]string, *failure) {
+	next := make(map[string]string, len(configs))
+	for i := range configs {
+		c := &configs[i]
+		if c.Value == nil {
+			return nil, &failure{code: codeInvalidRequest, msg: "Null value not supported for : " + c.Name}
+		}
+		if _, ok := next[c.Name]; ok {
+			return nil, &failure{code: codeInvalidRequest, msg: "Error due to duplicate config keys"}
+		}
+		next[c.Name] = *c.Value
 	}
-	return nil
+	return next, nil
 }
 
-// changeConfigs changes one resource by a function of its present configs.
-func (b *Broker) changeConfigs(ctx context.Context, kind kmsg.ConfigResourceType, name string, validateOnly bool, change func(map[string]string) (map[string]string, *failure)) *failure {
-	switch kind {
+// configChange is what a request wants of one resource: its configs as a function of those it has, which may be changed.
+type configChange struct {
+	kind kmsg.ConfigResourceType
+	name string
+	next func(now map[string]string) (map[string]string, *failure)
+}
+
+// changeEach makes the changes one by one and answers each in turn; msg is nil where all went well. A resource named
+// more than once is not changed at all.
+func (b *Broker) changeEach(ctx context.Context, changes []configChange, validateOnly bool, answer func(c *configChange, code int16, msg *string)) {
+	type resource struct {
+		kind kmsg.ConfigResourceType
+		name string
+	}
+	named := make(map[resource]int, len(changes))
+	for i := range changes {
+		named[resource{changes[i].kind, changes[i].name}]++
+	}
+	for i := range changes {
+		c := &changes[i]
+		var f *failure
+		if named[resource{c.kind, c.name}] > 1 {
+			f = &failure{code: codeInvalidRequest, msg: "Each resource must appear at most once."}
+		} else {
+			f = b.changeConfigs(ctx, c, validateOnly)
+		}
+		if f != nil {
+			answer(c, f.code, new(orName(f)))
+			continue
+		}
+		answer(c, 0, nil)
+	}
+}
+
+// changeConfigs makes one change. It starts over when somebody else changes the same topic meanwhile.
+func (b *Broker) changeConfigs(ctx context.Context, c *configChange, validateOnly bool) *failure {
+	switch c.kind {
 	case kmsg.ConfigResourceTypeTopic:
 	case kmsg.ConfigResourceTypeBroker:
 		return &failure{code: codeInvalidRequest, msg: "broker configs are flags of the process: change them and restart it"}
 	default:
-		return &failure{code: codeInvalidRequest, msg: fmt.Sprintf("Unsupported resource type: %s", kind)}
+		return &failure{code: codeInvalidRequest, msg: fmt.Sprintf("Unsupported resource type: %s", c.kind)}
 	}
 	const tries = 5
 	for range tries {
-		t := b.topics.load().byName[name]
+		t := b.topics.load().byName[c.name]
 		if t == nil {
-			if why := checkTopicName(name); why != "" {
+			if why := checkTopicName(c.name); why != "" {
 				return &failure{code: codeInvalidTopic, msg: "Topic name is invalid: " + why}
 			}
-			return &failure{code: codeUnknownTopicOrPartition, msg: fmt.Sprintf("The topic '%s' does not exist.", name)}
+			return &failure{code: codeUnknownTopicOrPartition, msg: fmt.Sprintf("The topic '%s' does not exist.", c.name)}
 		}
-		next, f := change(maps.Clone(t.Configs))
+		next, f := c.next(maps.Clone(t.Configs))
 		if f != nil {
 			return f
 		}
@@ -112,7 +130,7 @@ func (b *Broker) changeConfigs(ctx context.Context, kind kmsg.ConfigResourceType
 		}
 		switch {
 		case err == nil:
-			b.cfg.Logger.Info("topic configs changed", "topic", name)
+			b.cfg.Logger.Info("topic configs changed", "topic", c.name)
 			return nil
 		case errors.Is(err, catalog.ErrVersionMismatch), errors.Is(err, catalog.ErrUnavailable):
 			continue // changed meanwhile, perhaps by our own try whose answer was lost: compare again
@@ -121,47 +139,4 @@ func (b *Broker) changeConfigs(ctx context.Context, kind kmsg.ConfigResourceType
 		}
 	}
 	return &failure{code: codeRequestTimedOut, msg: "the topic's configs keep changing, or the catalog does not answer; try again"}
-}
-
-// applyIncremental applies the operations of IncrementalAlterConfigs.
-func applyIncremental(configs map[string]string, ops []kmsg.IncrementalAlterConfigsRequestResourceConfig) (map[string]string, *failure) {
-	if configs == nil {
-		configs = map[string]string{}
-	}
-	seen := map[string]bool{}
-	for i := range ops {
-		op := &ops[i]
-		if seen[op.Name] {
-			return nil, &failure{code: codeInvalidRequest, msg: "Error due to duplicate config keys"}
-		}
-		seen[op.Name] = true
-		if op.Op == kmsg.IncrementalAlterConfigOpDelete {
-			delete(configs, op.Name)
-			continue
-		}
-		if op.Value == nil {
-			return nil, &failure{code: codeInvalidRequest, msg: "Null value not supported for : " + op.Name}
-		}
-		switch op.Op {
-		case kmsg.IncrementalAlterConfigOpSet:
-			configs[op.Name] = *op.Value
-		case kmsg.IncrementalAlterConfigOpAppend, kmsg.IncrementalAlterConfigOpSubtract:
-			d := topicConfigByName[op.Name]
-			if d == nil || d.kind != kmsg.ConfigTypeList {
-				return nil, &failure{code: codeInvalidConfig, msg: fmt.Sprintf("Can't %s to key %s because its type is not LIST.", op.Op, op.Name)}
-			}
-			list := splitList(configOf(configs, op.Name))
-			for _, v := range splitList(*op.Value) {
-				if op.Op == kmsg.IncrementalAlterConfigOpSubtract {
-					list = slices.DeleteFunc(list, func(s string) bool { return s == v })
-				} else if !slices.Contains(list, v) {
-					list = append(list, v)
-				}
-			}
-			configs[op.Name] = strings.Join(list, ",")
-		default:
-			return nil, &failure{code: codeInvalidRequest, msg: fmt.Sprintf("Unknown operation type %d for the config %s.", op.Op, op.Name)}
-		}
-	}
-	return configs, nil
 }
