@@ -77,11 +77,7 @@ func (a *Agent) Topic(topic string) *TopicAgent {
 	defer a.series.mu.Unlock()
 	ts := a.series.topicLocked(topic)
 	if ts.agent == nil {
-		ts.agent = &TopicAgent{
-			parent: a, series: ts,
-			writeSeconds: a.writeSeconds.WithLabelValues(ts.label),
-			partitions:   make(map[int32]*PartitionAgent),
-		}
+		ts.agent = &TopicAgent{parent: a, series: ts, writeSeconds: a.writeSeconds.WithLabelValues(ts.label)}
 	}
 	return ts.agent
 }
@@ -188,7 +184,7 @@ type TopicAgent struct {
 
 	// Both are guarded by series.mu of the parent.
 	active     int
-	partitions map[int32]*PartitionAgent
+	partitions partitionHandles[PartitionAgent]
 }
 
 // Leases moves the number of leases held by n. At zero the topic's sample disappears: a broker without leases of a
@@ -227,16 +223,9 @@ func (t *TopicAgent) Partition(partition int32) *PartitionAgent {
 	if t == nil {
 		return nil
 	}
-	s := t.parent.series
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	h := t.partitions[partition]
-	if h == nil && !t.series.dropped {
-		label := s.placeLocked(t.series, partition, "")
-		h = &PartitionAgent{written: t.parent.recordsWritten.WithLabelValues(t.series.label, label)}
-		t.partitions[partition] = h
-	}
-	return h
+	return t.partitions.of(t.parent.series, t.series, partition, "", func(label string) *PartitionAgent {
+		return &PartitionAgent{written: t.parent.recordsWritten.WithLabelValues(t.series.label, label)}
+	})
 }
 
 func (t *TopicAgent) forget(partition int32) {

@@ -93,8 +93,7 @@ func (t *TopicConsumer) Group(group string) *GroupConsumer {
 	if g == nil && !t.series.dropped {
 		g = &GroupConsumer{
 			topic: t, group: group,
-			bytes:      t.parent.bytes.WithLabelValues(t.series.label, group),
-			partitions: make(map[int32]*PartitionConsumer),
+			bytes: t.parent.bytes.WithLabelValues(t.series.label, group),
 		}
 		t.groups[group] = g
 	}
@@ -141,7 +140,7 @@ type GroupConsumer struct {
 	topic      *TopicConsumer
 	group      string
 	bytes      prometheus.Counter
-	partitions map[int32]*PartitionConsumer // guarded by series.mu
+	partitions partitionHandles[PartitionConsumer] // guarded by series.mu
 }
 
 // Partition returns the handle of a partition. Resolve it once and keep it; ask again after [Metrics.DropPartition].
@@ -149,17 +148,10 @@ func (g *GroupConsumer) Partition(partition int32) *PartitionConsumer {
 	if g == nil {
 		return nil
 	}
-	c := g.topic.parent
-	s := c.series
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	h := g.partitions[partition]
-	if h == nil && !g.topic.series.dropped {
-		label := s.placeLocked(g.topic.series, partition, g.group)
-		h = &PartitionConsumer{records: c.records.WithLabelValues(g.topic.series.label, label, g.group)}
-		g.partitions[partition] = h
-	}
-	return h
+	c, ts := g.topic.parent, g.topic.series
+	return g.partitions.of(c.series, ts, partition, g.group, func(label string) *PartitionConsumer {
+		return &PartitionConsumer{records: c.records.WithLabelValues(ts.label, label, g.group)}
+	})
 }
 
 // Consumed counts records and bytes returned by Fetch.

@@ -50,10 +50,7 @@ func (b *builder) counterVec(name, help string, labels ...string) *prometheus.Co
 }
 
 func (b *builder) counter(name, help string) prometheus.Counter {
-	b.note(name, Counter, help, nil)
-	c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
-	b.reg.MustRegister(c)
-	return c
+	return b.counterVec(name, help).WithLabelValues()
 }
 
 func (b *builder) gaugeVec(name, help string, labels ...string) *prometheus.GaugeVec {
@@ -64,10 +61,7 @@ func (b *builder) gaugeVec(name, help string, labels ...string) *prometheus.Gaug
 }
 
 func (b *builder) gauge(name, help string) prometheus.Gauge {
-	b.note(name, Gauge, help, nil)
-	g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help})
-	b.reg.MustRegister(g)
-	return g
+	return b.gaugeVec(name, help).WithLabelValues()
 }
 
 func (b *builder) histogramVec(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
@@ -78,12 +72,8 @@ func (b *builder) histogramVec(name, help string, buckets []float64, labels ...s
 	return v
 }
 
-func (b *builder) histogram(name, help string, buckets []float64) prometheus.Histogram {
-	b.note(name, Histogram, help, nil)
-	h := prometheus.NewHistogram(
-		prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets})
-	b.reg.MustRegister(h)
-	return h
+func (b *builder) histogram(name, help string, buckets []float64) prometheus.Observer {
+	return b.histogramVec(name, help, buckets).WithLabelValues()
 }
 
 // registerGroupFamilies takes the names of the consumer-group families. They get samples from the coordinator of a

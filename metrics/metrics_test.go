@@ -53,8 +53,8 @@ func touchAll(m *Metrics, topic string) {
 	m.Flush.Retried()
 	m.Flush.Committed(1000, time.Millisecond)
 	for _, c := range []*Cache{m.TailCache, m.BlockCache} {
-		c.Hit()
-		c.Miss()
+		c.Hit(1)
+		c.Miss(1)
 		c.Evicted(2)
 		c.Bytes(100)
 	}
@@ -325,7 +325,7 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 		api.Done(StatusOK, time.Millisecond)
 		api.Done("NOT_LEADER_OR_FOLLOWER", time.Millisecond)
 		op.Done("ok", time.Millisecond, 10)
-		m.TailCache.Hit()
+		m.TailCache.Hit(1)
 		m.Flush.Committed(1000, time.Millisecond)
 	}
 	record()

@@ -60,7 +60,6 @@ func (p *Producer) Topic(topic string) *TopicProducer {
 			flushSeconds: p.flushSeconds.WithLabelValues(ts.label),
 			batchRecords: p.batchRecords.WithLabelValues(ts.label),
 			batchBytes:   p.batchBytes.WithLabelValues(ts.label),
-			partitions:   make(map[int32]*PartitionProducer),
 		}
 		t.errors = newCounterSet(func(name string) prometheus.Counter {
 			p.series.mu.Lock()
@@ -102,7 +101,7 @@ type TopicProducer struct {
 	batchBytes   prometheus.Observer
 	errors       *counterSet
 
-	partitions map[int32]*PartitionProducer // guarded by series.mu of the parent
+	partitions partitionHandles[PartitionProducer] // guarded by series.mu of the parent
 }
 
 // Partition returns the handle of a partition. Resolve it once and keep it; ask again after [Metrics.DropPartition].
@@ -110,19 +109,12 @@ func (t *TopicProducer) Partition(partition int32) *PartitionProducer {
 	if t == nil {
 		return nil
 	}
-	s := t.parent.series
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	h := t.partitions[partition]
-	if h == nil && !t.series.dropped {
-		label := s.placeLocked(t.series, partition, "")
-		h = &PartitionProducer{
+	return t.partitions.of(t.parent.series, t.series, partition, "", func(label string) *PartitionProducer {
+		return &PartitionProducer{
 			records: t.parent.records.WithLabelValues(t.series.label, label),
 			pending: t.parent.pendingRecord.WithLabelValues(t.series.label, label),
 		}
-		t.partitions[partition] = h
-	}
-	return h
+	})
 }
 
 func (t *TopicProducer) forget(partition int32) {

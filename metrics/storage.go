@@ -10,26 +10,21 @@ import (
 // SealReason says why a log object was closed to further appends.
 type SealReason int
 
-// The reasons: as large as allowed, its index as large as allowed, old enough, somebody waits and a slot is free, or the broker is draining.
+// The reasons: as large as allowed (its bytes or its index), or somebody waits and a slot is free.
 const (
 	SealSize SealReason = iota
-	SealIndex
-	SealAge
 	SealWaiter
-	SealDrain
 )
 
-var sealLabels = [...]string{
-	SealSize: "size", SealIndex: "index", SealAge: "age", SealWaiter: "waiter", SealDrain: "drain",
-}
+var sealLabels = [...]string{SealSize: "size", SealWaiter: "waiter"}
 
 // Flush records log objects on their way to being committed.
 type Flush struct {
 	sealed      [len(sealLabels)]prometheus.Counter
 	objects     prometheus.Counter
 	bytes       prometheus.Counter
-	objectBytes prometheus.Histogram
-	seconds     prometheus.Histogram
+	objectBytes prometheus.Observer
+	seconds     prometheus.Observer
 	uploads     prometheus.Gauge
 	buffered    prometheus.Gauge
 	retries     prometheus.Counter
@@ -117,37 +112,38 @@ func (v *cacheVecs) cache(name string) *Cache {
 	}
 }
 
-// Cache records one cache.
+// Cache records one cache. What an entry is, is the cache's own: a batch or a log object of the tail cache, a block of
+// the block cache.
 type Cache struct {
 	hits, misses, evictions prometheus.Counter
 	bytes                   prometheus.Gauge
 }
 
-// Hit counts a read answered from the cache.
-func (c *Cache) Hit() {
-	if c != nil {
-		c.hits.Inc()
+// Hit counts n reads answered from the cache.
+func (c *Cache) Hit(n int) {
+	if c != nil && n > 0 {
+		c.hits.Add(float64(n))
 	}
 }
 
-// Miss counts a read the cache could not answer.
-func (c *Cache) Miss() {
-	if c != nil {
-		c.misses.Inc()
+// Miss counts n reads the cache could not answer.
+func (c *Cache) Miss(n int) {
+	if c != nil && n > 0 {
+		c.misses.Add(float64(n))
 	}
 }
 
-// Evicted counts entries dropped to make room.
+// Evicted counts n entries dropped to make room.
 func (c *Cache) Evicted(n int) {
 	if c != nil && n > 0 {
 		c.evictions.Add(float64(n))
 	}
 }
 
-// Bytes moves the bytes held by n.
+// Bytes sets the bytes held now.
 func (c *Cache) Bytes(n int64) {
 	if c != nil {
-		c.bytes.Add(float64(n))
+		c.bytes.Set(float64(n))
 	}
 }
 

@@ -78,7 +78,7 @@ type Hooks struct {
 	Rewritten func(kind string, objects int, bytes int64, took time.Duration)
 	// Tail: objects, index bytes in the tail, and bytes in the tail cache, after each change.
 	Tail func(objects int, indexBytes, cachedBytes int64)
-	// CacheHit and CacheMiss count reads from the block cache, by block.
+	// CacheHit and CacheMiss count reads from the block cache, by block. What else caches do: [Engine.CacheStats].
 	CacheHit  func(blocks int)
 	CacheMiss func(blocks int)
 	// TailRead counts batches served from the tail cache.

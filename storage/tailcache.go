@@ -8,8 +8,9 @@ type tailCache struct {
 	budget int64
 	mu     struct {
 		sync.Mutex
-		bytes int64
-		fifo  []*tailObject
+		bytes   int64
+		evicted int64 // objects, to make room
+		fifo    []*tailObject
 	}
 }
 
@@ -88,6 +89,7 @@ func (c *tailCache) evictLocked() []*tailObject {
 		c.mu.bytes -= c.mu.fifo[n].cached
 		n++
 	}
+	c.mu.evicted += int64(n)
 	out := append([]*tailObject(nil), c.mu.fifo[:n]...)
 	clear(c.mu.fifo[:n])
 	c.mu.fifo = c.mu.fifo[n:]
@@ -104,9 +106,15 @@ func (c *tailCache) clear() {
 }
 
 func (c *tailCache) bytes() int64 {
+	held, _ := c.stats()
+	return held
+}
+
+// stats are the bytes held now, and the objects dropped so far to make room.
+func (c *tailCache) stats() (held, evicted int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.mu.bytes
+	return c.mu.bytes, c.mu.evicted
 }
 
 func release(objs []*tailObject) {

@@ -42,10 +42,16 @@ func (e *CorruptError) Unwrap() error { return segment.ErrCorrupt }
 
 // Hooks are told what happens, for metrics. Any may be nil. They are called without locks and must be quick.
 type Hooks struct {
-	Hit   func(blocks int)
-	Miss  func(blocks int) // blocks that had to be waited for
-	Evict func(blocks int)
-	Read  func(bytes int) // fetched from the store, read-ahead and footers included
+	Hit  func(blocks int)
+	Miss func(blocks int) // blocks that had to be waited for
+	Read func(bytes int)  // fetched from the store, read-ahead and footers included
+}
+
+// Stats is what a Cache holds, and what it has done since it was made.
+type Stats struct {
+	Bytes   int64 // memory of all counted chunks: cached, being loaded, and dropped but still pinned
+	Reads   int64 // ranges asked for; what a Read repeats, it counts again
+	Evicted int64 // blocks dropped to make room for others
 }
 
 // Config configures a Cache. Zero values take the defaults.
@@ -81,7 +87,7 @@ type Cache struct {
 		sync.Mutex
 		closed    bool
 		objects   map[catalog.ObjectID]map[int64]*chunk // by block; one chunk is under each of its blocks
-		used      int64                                 // bytes of all counted chunks
+		stats     Stats
 		probation ring
 		protected ring
 		aheads    int
@@ -123,13 +129,26 @@ func (c *Cache) Close() {
 		c.loads.Wait()
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		for _, blocks := range c.mu.objects {
-			for _, ch := range blocks {
-				c.uncacheLocked(ch)
-			}
-		}
+		c.clearLocked()
 		c.footers.clear()
 	})
+}
+
+// Clear drops everything, footers included, for an owner that expects no reads soon. What is pinned or being loaded stays
+// until it is let go of; what is read next comes from the store. Nothing of it counts as evicted.
+func (c *Cache) Clear() {
+	c.mu.Lock()
+	c.clearLocked()
+	c.mu.Unlock()
+	c.footers.clear()
+}
+
+func (c *Cache) clearLocked() {
+	for _, blocks := range c.mu.objects {
+		for _, ch := range blocks {
+			c.uncacheLocked(ch)
+		}
+	}
 }
 
 // Drop forgets an object that was deleted. Readers that pinned parts of it keep them.
@@ -142,11 +161,11 @@ func (c *Cache) Drop(id catalog.ObjectID) {
 	c.footers.drop(id)
 }
 
-// Used is the memory of all counted chunks, in bytes.
-func (c *Cache) Used() int64 {
+// Stats tells what there is now.
+func (c *Cache) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.mu.used
+	return c.mu.stats
 }
 
 // Read appends slices to dst that hold bytes [off, off+n) of the object, which must lie before the footer. They are
@@ -169,11 +188,11 @@ func (c *Cache) Read(
 	}
 	r := request{id: id, key: key, footer: footer, off: off, end: off + n}
 	var room [8]part
-	parts, hits, misses, evicted, err := c.lookup(&r, room[:0])
+	parts, hits, misses, err := c.lookup(&r, room[:0])
 	if err != nil {
 		return err
 	}
-	c.tell(hits, misses, evicted)
+	c.tell(hits, misses)
 	mark := len(dst.Slices)
 	if err := c.collect(ctx, &r, parts, dst); err != nil {
 		dst.truncate(mark)
@@ -182,15 +201,12 @@ func (c *Cache) Read(
 	return nil
 }
 
-func (c *Cache) tell(hits, misses, evicted int) {
+func (c *Cache) tell(hits, misses int) {
 	if hits > 0 && c.hooks.Hit != nil {
 		c.hooks.Hit(hits)
 	}
 	if misses > 0 && c.hooks.Miss != nil {
 		c.hooks.Miss(misses)
-	}
-	if evicted > 0 && c.hooks.Evict != nil {
-		c.hooks.Evict(evicted)
 	}
 }
 
@@ -212,12 +228,13 @@ func (r *request) lastBlock() int64 { return (r.end - 1) / segment.BlockSize }
 
 // lookup appends the parts that make up the request, in order, each with a reference to its chunk for the caller.
 // Missing chunks are created, and loads for them started, except for uncounted ones, which the caller loads.
-func (c *Cache) lookup(r *request, parts []part) (_ []part, hits, misses, evicted int, _ error) {
+func (c *Cache) lookup(r *request, parts []part) (_ []part, hits, misses int, _ error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mu.closed {
-		return nil, 0, 0, 0, fmt.Errorf("read object %s: %w", r.key, ErrClosed)
+		return nil, 0, 0, fmt.Errorf("read object %s: %w", r.key, ErrClosed)
 	}
+	c.mu.stats.Reads++
 	last := r.lastBlock()
 	for b := r.off / segment.BlockSize; b <= last; {
 		blocks := c.mu.objects[r.id]
@@ -237,9 +254,7 @@ func (c *Cache) lookup(r *request, parts []part) (_ []part, hits, misses, evicte
 				end++
 			}
 			misses += int(end - b)
-			var e int
-			ch, e = c.createLocked(r, b, int(end-b), true)
-			evicted += e
+			ch = c.createLocked(r, b, int(end-b), true)
 			ch.lastStart = r.off
 			if ch.counted {
 				c.startLocked(ch, false)
@@ -251,8 +266,8 @@ func (c *Cache) lookup(r *request, parts []part) (_ []part, hits, misses, evicte
 		})
 		b = end
 	}
-	evicted += c.readAheadLocked(r)
-	return parts, hits, misses, evicted, nil
+	c.readAheadLocked(r)
+	return parts, hits, misses, nil
 }
 
 // collect waits for the chunks, whose references it takes over, and appends their bytes.

@@ -122,7 +122,7 @@ func newCache(tb testing.TB, s *fakeStore, cfg Config) (*Cache, *slab.Pool) {
 	c := New(cfg)
 	tb.Cleanup(func() {
 		c.Close()
-		require.Zero(tb, c.Used(), "all references were given back")
+		require.Zero(tb, c.Stats().Bytes, "all references were given back")
 		require.Zero(tb, cfg.Pool.InUse())
 	})
 	return c, cfg.Pool
@@ -225,7 +225,7 @@ func TestErrorsAreNotCached(t *testing.T) {
 	require.ErrorIs(t, o.read(c, 0, 10, &p), boom)
 	_, err := c.Footer(context.Background(), o.id, o.key, o.size)
 	require.ErrorIs(t, err, boom)
-	require.Zero(t, c.Used())
+	require.Zero(t, c.Stats().Bytes)
 	s.set(func(s *fakeStore) { s.err = nil })
 	o.check(t, c, 0, 10)
 	_, err = c.Footer(context.Background(), o.id, o.key, o.size)
@@ -271,24 +271,78 @@ func TestBudgetHoldsWhilePinned(t *testing.T) {
 	for i := range int64(4) {
 		require.NoError(t, o.read(c, i*block, 10, &p))
 	}
-	require.EqualValues(t, 4*block, c.Used())
+	require.EqualValues(t, 4*block, c.Stats().Bytes)
 	s.take()
 	for range 2 { // through: read each time, nothing kept
 		o.check(t, c, 10*block, 2*block)
 		require.Len(t, s.take(), 1)
-		require.EqualValues(t, 4*block, c.Used())
+		require.EqualValues(t, 4*block, c.Stats().Bytes)
 		require.EqualValues(t, 4*block, pool.InUse())
 	}
 	c.Drop(1) // what is pinned still counts
-	require.EqualValues(t, 4*block, c.Used())
+	require.EqualValues(t, 4*block, c.Stats().Bytes)
 	require.True(t, bytes.Equal(o.data[block:block+10], p.Slices[1]))
 	p.Release()
-	require.Zero(t, c.Used())
+	require.Zero(t, c.Stats().Bytes)
 	o.check(t, c, 10*block, 2*block)
 	o.check(t, c, 10*block, 2*block)
 	require.Len(t, s.take(), 1)
 	o.check(t, c, 0, 20*block) // larger than everything
-	require.LessOrEqual(t, c.Used(), int64(4*block))
+	require.LessOrEqual(t, c.Stats().Bytes, int64(4*block))
+}
+
+func TestStats(t *testing.T) {
+	s := newStore()
+	o := makeObject(t, s, 1, "k", 20*block)
+	c, pool := newCache(t, s, Config{Bytes: 4 * block, ReadAhead: -1})
+	require.Zero(t, c.Stats())
+	o.check(t, c, 0, 3*block)
+	o.check(t, c, 0, block)
+	require.Equal(t, Stats{Bytes: 3 * block, Reads: 2}, c.Stats())
+	o.check(t, c, 10*block, 2*block)
+	require.Equal(t, Stats{Bytes: 2 * block, Reads: 3, Evicted: 3}, c.Stats(), "a chunk goes as a whole")
+	c.Drop(1)
+	require.Equal(t, Stats{Reads: 3, Evicted: 3}, c.Stats(), "not to make room")
+	require.Zero(t, pool.InUse())
+}
+
+func TestClear(t *testing.T) {
+	s := newStore()
+	o := makeObject(t, s, 1, "k", 20*block)
+	c, pool := newCache(t, s, Config{Bytes: 8 * block, ReadAhead: -1})
+	_, err := c.Footer(context.Background(), o.id, o.key, o.size)
+	require.NoError(t, err)
+	o.check(t, c, 0, 3*block)
+	var p Pinned
+	require.NoError(t, o.read(c, 10*block, block, &p))
+	s.take()
+	c.Clear()
+	require.EqualValues(t, block, c.Stats().Bytes, "what is pinned still counts")
+	require.True(t, bytes.Equal(o.data[10*block:11*block], p.Slices[0]))
+	p.Release()
+	require.Zero(t, c.Stats().Bytes)
+	require.Zero(t, c.Stats().Evicted)
+	require.Zero(t, pool.InUse())
+	_, err = c.Footer(context.Background(), o.id, o.key, o.size)
+	require.NoError(t, err)
+	o.check(t, c, 0, block)
+	require.Len(t, s.take(), 2, "both are read again")
+}
+
+// A load that is under way when the cache is cleared still serves those who wait for it, and is forgotten.
+func TestClearWhileLoading(t *testing.T) {
+	s := newStore()
+	s.gate, s.began = make(chan struct{}), make(chan read, 10)
+	o := makeObject(t, s, 1, "k", 4*block)
+	c, pool := newCache(t, s, Config{ReadAhead: -1})
+	var wg sync.WaitGroup
+	wg.Go(func() { o.check(t, c, 0, block) })
+	<-s.began
+	c.Clear()
+	close(s.gate)
+	wg.Wait()
+	require.Zero(t, c.Stats().Bytes)
+	require.Zero(t, pool.InUse())
 }
 
 func TestScanDoesNotEvictWhatWasReadTwice(t *testing.T) {
@@ -441,7 +495,7 @@ func TestConcurrentReadersDropsAndFailures(t *testing.T) {
 				case !errors.Is(err, boom) && !errors.Is(err, context.Canceled):
 					t.Error(err)
 				}
-				if used := c.Used(); used > 12*block {
+				if used := c.Stats().Bytes; used > 12*block {
 					t.Errorf("%d bytes used", used)
 				}
 				if i%50 == 0 {

@@ -77,16 +77,16 @@ func chargeOf(blocks int) int64 {
 
 // createLocked makes a chunk of n missing blocks, without its memory: load gets that. If the budget has no room for
 // it and nothing can be evicted, it is uncounted, or nil unless through is set. Its references are those of the cache.
-func (c *Cache) createLocked(r *request, first int64, n int, through bool) (ch *chunk, evicted int) {
+func (c *Cache) createLocked(r *request, first int64, n int, through bool) *chunk {
 	charge := chargeOf(n)
-	evicted, fits := c.reserveLocked(charge, through)
+	fits := c.reserveLocked(charge, through)
 	if !fits && !through {
-		return nil, evicted
+		return nil
 	}
-	ch = &chunk{id: r.id, key: r.key, footer: r.footer, first: first, blocks: n, charge: charge, lastStart: -1}
+	ch := &chunk{id: r.id, key: r.key, footer: r.footer, first: first, blocks: n, charge: charge, lastStart: -1}
 	ch.length = min(int64(n)*segment.BlockSize, r.footer.DataEnd()-first*segment.BlockSize)
 	if !fits {
-		return ch, evicted
+		return ch
 	}
 	ch.counted, ch.cached, ch.refs = true, true, 1
 	ch.done = make(chan struct{})
@@ -99,32 +99,32 @@ func (c *Cache) createLocked(r *request, first int64, n int, through bool) (ch *
 		blocks[b] = ch
 	}
 	c.mu.probation.pushFront(ch)
-	return ch, evicted
+	return ch
 }
 
 // reserveLocked charges n bytes, evicting what nobody uses; what is protected only if it must.
-func (c *Cache) reserveLocked(n int64, must bool) (evicted int, ok bool) {
+func (c *Cache) reserveLocked(n int64, must bool) (ok bool) {
 	if n > c.bytes {
-		return 0, false
+		return false
 	}
 	for _, l := range [...]*ring{&c.mu.probation, &c.mu.protected} {
 		if l == &c.mu.protected && !must {
 			break
 		}
-		for ch := l.root.prev; ch != &l.root && c.mu.used+n > c.bytes; {
+		for ch := l.root.prev; ch != &l.root && c.mu.stats.Bytes+n > c.bytes; {
 			before := ch.prev
 			if ch.refs == 1 { // only the cache: evicting frees its memory
-				evicted += ch.blocks
+				c.mu.stats.Evicted += int64(ch.blocks)
 				c.uncacheLocked(ch)
 			}
 			ch = before
 		}
 	}
-	if c.mu.used+n > c.bytes {
-		return evicted, false
+	if c.mu.stats.Bytes+n > c.bytes {
+		return false
 	}
-	c.mu.used += n
-	return evicted, true
+	c.mu.stats.Bytes += n
+	return true
 }
 
 // touchLocked notes a read that starts at byte start of the object (which may be before the chunk). Steps of one
@@ -177,7 +177,7 @@ func (c *Cache) unrefLocked(ch *chunk) {
 		return
 	}
 	if ch.counted {
-		c.mu.used -= ch.charge
+		c.mu.stats.Bytes -= ch.charge
 	}
 	ch.buf.Release()
 	ch.buf = nil

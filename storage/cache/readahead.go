@@ -46,15 +46,15 @@ func (s *streams) find(id catalog.ObjectID, off, end int64) (_ *stream, fresh bo
 }
 
 // readAheadLocked starts a fetch of what r's stream will read next, if it is one and is short of it.
-func (c *Cache) readAheadLocked(r *request) (evicted int) {
+func (c *Cache) readAheadLocked(r *request) {
 	if c.ahead == 0 {
-		return 0
+		return
 	}
 	st, fresh := c.mu.streams.find(r.id, r.off, r.end)
 	next := r.lastBlock() + 1
 	st.ahead = max(st.ahead, next)
 	if fresh || st.ahead-next > c.ahead/2 || c.mu.aheads >= c.maxAhead {
-		return 0
+		return
 	}
 	// To the end of the extent, and not beyond: what follows belongs to another partition.
 	limit := (r.footer.ExtentEnd(r.end-1) + segment.BlockSize - 1) / segment.BlockSize
@@ -69,13 +69,12 @@ func (c *Cache) readAheadLocked(r *request) (evicted int) {
 	}
 	st.ahead = first
 	if n == 0 || first > next+c.ahead/2 {
-		return 0
+		return
 	}
-	ch, evicted := c.createLocked(r, first, n, false)
+	ch := c.createLocked(r, first, n, false)
 	if ch == nil {
-		return evicted
+		return
 	}
 	st.ahead = ch.endBlock()
 	c.startLocked(ch, true)
-	return evicted
 }

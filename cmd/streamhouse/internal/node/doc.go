@@ -19,5 +19,11 @@
 // from the very answers of the catalog that the broker works from, so that a topic's name is known before its first
 // batch, and its series end when the broker forgets it. Names that clients make up never become labels: what concerns
 // unknown topics is counted under topic="". Leases are counted afresh every second and before a scrape that follows a
-// change, since hooks that tell of changes may overtake each other.
+// change, since hooks that tell of changes may overtake each other. Caches are asked before a scrape what they hold and
+// have dropped: reads and commits pay nothing for it, and a cache emptied in whatever way is seen to be empty.
+//
+// # Rest
+//
+// Ten seconds after the last traffic, fold or merge, memory is given back to the system; a minute after the last traffic
+// the block cache is emptied too, by when the tail cache has emptied itself (what is folded leaves it).
 package node

@@ -119,9 +119,9 @@ func (r *running) produce(topic string, values ...string) {
 }
 
 // consume reads n records of a topic from its start.
-func (r *running) consume(topic string, n int) []string {
+func (r *running) consume(topic string, n int, opts ...kgo.Opt) []string {
 	r.t.Helper()
-	cl := r.client(kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	cl := r.client(append(opts, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()

@@ -71,6 +71,62 @@ func TestProduceAndConsumeAreMeasured(t *testing.T) {
 	r.eventually("connections are counted out", func(s samples) bool { return s[`agent_active_connections`] == 0 })
 }
 
+// Caches that are too small for what is written and read: every figure of theirs moves, and what they hold is nothing
+// once they are closed.
+func TestCachesAreMeasured(t *testing.T) {
+	r := begin(t, settings(t, t.TempDir(), func(f *config.Flags) {
+		f.TailCacheBytes, f.CacheBytes = config.MiB, config.MiB
+	}))
+	cl := r.client(kgo.ProducerBatchCompression(kgo.NoCompression()))
+	const n = 40
+	for range n {
+		require.NoError(t, cl.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Value: make([]byte, 100<<10)}).FirstErr())
+	}
+	require.Len(t, r.consume("t", n, kgo.FetchMaxPartitionBytes(150<<10)), n) // a block is read in several steps
+	s := r.scrape()
+	for _, name := range []string{
+		`cache_hits_total{cache="block"}`, `cache_misses_total{cache="block"}`, `cache_evictions_total{cache="block"}`, `cache_bytes{cache="block"}`,
+		`cache_misses_total{cache="tail"}`, `cache_evictions_total{cache="tail"}`,
+	} {
+		require.Positive(t, s[name], name)
+	}
+	require.LessOrEqual(t, s[`cache_bytes{cache="block"}`], float64(config.MiB))
+	require.LessOrEqual(t, s[`cache_bytes{cache="tail"}`], float64(config.MiB))
+	r.produce("t", "small") // so that there is something in the tail, whatever was folded meanwhile
+	require.Positive(t, r.scrape()[`cache_bytes{cache="tail"}`])
+	require.NoError(t, r.stop())
+	require.Error(t, r.Node.ready(t.Context()), "stopped")
+	require.Equal(t, []float64{0, 0}, r.watch.values(t, "streamhouse_cache_bytes"))
+}
+
+// Gauges of what is under way are seen while it is, and end at zero.
+func TestWhatIsUnderWayIsMeasured(t *testing.T) {
+	dir := t.TempDir()
+	r := begin(t, settings(t, dir, func(f *config.Flags) { f.Store = "file:" + dir + "/slow?latency=200ms" }))
+	cl := r.client(kgo.DefaultProduceTopic("t"))
+	under := []string{`producer_pending_records{partition="0",topic="t"}`, `flush_buffered_bytes`, `flush_uploads`, `agent_active_connections`}
+	ctx, stop := context.WithCancel(t.Context())
+	var producing sync.WaitGroup
+	producing.Go(func() {
+		for ctx.Err() == nil {
+			if err := cl.ProduceSync(t.Context(), kgo.StringRecord("v")).FirstErr(); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for _, name := range under {
+		r.eventually(name, func(s samples) bool { return s[name] > 0 })
+	}
+	stop()
+	producing.Wait()
+	cl.Close()
+	r.admin.Close()
+	for _, name := range under {
+		r.eventually(name+" ends", func(s samples) bool { v, ok := s[name]; return ok && v == 0 })
+	}
+}
+
 func TestErrorsAreCountedByTopicAndName(t *testing.T) {
 	r := begin(t, settings(t, t.TempDir()))
 	_, err := r.admin.CreateTopic(t.Context(), 1, 1, map[string]*string{"max.message.bytes": new("2000")}, "small")
@@ -311,6 +367,9 @@ func TestHooksAllocateNothing(t *testing.T) {
 		h.Appended(tp, 1)
 		h.Batch(tp, 1, 100, time.Millisecond)
 		h.Committed(tp, 1, 100, time.Millisecond)
+		h.TailRead(3)
+		h.CacheHit(3)
+		h.CacheMiss(3)
 		b.Produced("a", 1, 1, 100, time.Millisecond, 0)
 		b.ProduceAnswered("a", time.Millisecond)
 		b.Fetched("a", 1, 1, 100)

@@ -228,8 +228,12 @@ func (n *Node) HTTPAddr() net.Addr {
 
 // ready is asked for /ready and before each scrape.
 func (n *Node) ready(ctx context.Context) error {
-	if why := *n.phase.Load(); why != serving {
-		return errors.New(why)
+	phase := n.phase.Load()
+	if phase != &starting {
+		n.watch.cachesSeen(n.engine.CacheStats)
+	}
+	if *phase != serving {
+		return errors.New(*phase)
 	}
 	if n.watch.recount.Load() {
 		n.countLeases()
@@ -311,7 +315,11 @@ func (n *Node) refresh(ctx context.Context) error {
 				n.log.Warn("cannot refresh topics", "error", err)
 			}
 			n.countLeases() // a lease can be lost without a word: not renewed in time
-			if r.second(n.watch.busy.Swap(false)) {
+			drop, free := r.second(n.watch.traffic.Swap(false), n.watch.work.Swap(false))
+			if drop {
+				n.engine.DropBlocks()
+			}
+			if free {
 				debug.FreeOSMemory()
 			}
 		}

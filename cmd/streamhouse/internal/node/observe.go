@@ -20,23 +20,24 @@ import (
 type observer struct {
 	m       *metrics.Metrics
 	topics  atomic.Pointer[topics]
-	nowhere *metrics.TopicProducer // errors about topics that are not known
+	nowhere func() *metrics.TopicProducer // errors about topics that are not known; made by the first
 
 	apis sync.Map // api name -> *metrics.APIRecorder
 
 	counting sync.Mutex  // one countLeases at a time
 	recount  atomic.Bool // leases changed since they were counted
-	busy     atomic.Bool // objects were written or bytes fetched since it was last asked
+	traffic  atomic.Bool // objects were written or bytes fetched since it was last asked
+	work     atomic.Bool // folds or merges ended since it was last asked
 
 	mu struct {
 		sync.Mutex // also: one topicsRead at a time
 		open       int
-		cached     int64
+		caches     storage.CacheStats // as last seen
 	}
 }
 
 func newObserver(m *metrics.Metrics) *observer {
-	o := &observer{m: m, nowhere: m.Producer.Topic("")}
+	o := &observer{m: m, nowhere: sync.OnceValue(func() *metrics.TopicProducer { return m.Producer.Topic("") })}
 	o.topics.Store(&topics{version: -1})
 	return o
 }
@@ -79,36 +80,19 @@ func (o *observer) engineHooks() storage.Hooks {
 		Buffered:  func(moved int64) { o.m.Flush.Buffered(int(moved)) },
 		Retried:   o.m.Flush.Retried,
 		Flushed: func(bytes int64, uploaded, committed time.Duration) {
-			o.busy.Store(true)
+			o.traffic.Store(true)
 			o.m.Flush.Committed(int(bytes), uploaded+committed)
 		},
 		Rewritten: func(kind string, objects int, bytes int64, took time.Duration) {
-			o.busy.Store(true)
+			o.work.Store(true)
 			o.m.Merge.Done(kind, "ok", objects, bytes, took)
 		},
-		Tail: func(objects int, indexBytes, cached int64) {
+		Tail: func(objects int, indexBytes, _ int64) { // the last is in CacheStats too, and right there at any time
 			o.m.Tail.Set(objects, indexBytes)
-			o.mu.Lock()
-			moved := cached - o.mu.cached
-			o.mu.cached = cached
-			o.mu.Unlock()
-			o.m.TailCache.Bytes(moved)
 		},
-		TailRead: func(batches int) {
-			for range batches {
-				o.m.TailCache.Hit()
-			}
-		},
-		CacheHit: func(blocks int) {
-			for range blocks {
-				o.m.BlockCache.Hit()
-			}
-		},
-		CacheMiss: func(blocks int) {
-			for range blocks {
-				o.m.BlockCache.Miss()
-			}
-		},
+		TailRead:  o.m.TailCache.Hit,
+		CacheHit:  o.m.BlockCache.Hit,
+		CacheMiss: o.m.BlockCache.Miss,
 		Renewed: func(status string) {
 			switch status {
 			case "ok":
@@ -160,8 +144,8 @@ func (o *observer) brokerObserver() broker.Observer {
 			}
 		},
 		Fetched: func(topic string, partition int32, records, bytes int) {
-			if !o.busy.Load() { // many connections answer at once: do not fight for the cache line
-				o.busy.Store(true)
+			if !o.traffic.Load() { // many connections answer at once: do not fight for the cache line
+				o.traffic.Store(true)
 			}
 			if c := o.consumerOf(o.byName(topic)); c != nil {
 				c.nobody.Consumed(c.partitions.of(partition), records, bytes)
@@ -175,13 +159,27 @@ func (o *observer) brokerObserver() broker.Observer {
 	}
 }
 
+// cachesSeen takes over what the engine's caches tell of themselves.
+func (o *observer) cachesSeen(read func() storage.CacheStats) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := read() // under the lock: of two who ask at once, the later answer is taken over last
+	was := &o.mu.caches
+	o.m.TailCache.Bytes(now.TailBytes)
+	o.m.TailCache.Miss(int(now.TailMissed - was.TailMissed))
+	o.m.TailCache.Evicted(int(now.TailEvicted - was.TailEvicted))
+	o.m.BlockCache.Bytes(now.BlockBytes)
+	o.m.BlockCache.Evicted(int(now.BlockEvicted - was.BlockEvicted))
+	*was = now
+}
+
 // produceFailed counts an error. The name may be anything a client made up.
 func (o *observer) produceFailed(topic string, code int16) {
-	t := o.nowhere
 	if p := o.producerOf(o.byName(topic)); p != nil {
-		t = p.TopicProducer
+		p.Error(kafkaproto.ErrorName(code))
+		return
 	}
-	t.Error(kafkaproto.ErrorName(code))
+	o.nowhere().Error(kafkaproto.ErrorName(code))
 }
 
 // status names the outcome of a call of an outside service.

@@ -1,0 +1,63 @@
+package storage
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestCacheStatsFollowTheCaches(t *testing.T) {
+	ctx := t.Context()
+	w := newWorld(t, 1)
+	const tail, blocks = 256 << 10, 512 << 10
+	e := w.open(func(c *Config) {
+		c.TailCacheBytes, c.BlockCacheBytes, c.MergeInterval = tail, blocks, time.Hour
+	})
+	require.Zero(t, e.CacheStats())
+	for i := range 20 {
+		require.NoError(t, w.produce(ctx, e, w.logs[0], value(0, i, 100<<10)))
+	}
+	s := e.CacheStats()
+	require.Positive(t, s.TailBytes)
+	require.LessOrEqual(t, s.TailBytes, int64(tail))
+	require.Greater(t, s.TailEvicted, int64(10), "log objects of 100 KiB, two of which have room")
+	require.Zero(t, s.TailMissed)
+	require.Zero(t, s.BlockBytes)
+
+	w.check(ctx, e)
+	s = e.CacheStats()
+	require.GreaterOrEqual(t, s.TailMissed, s.TailEvicted, "a read for each object that is not in memory")
+	require.Positive(t, s.BlockBytes)
+	require.LessOrEqual(t, s.BlockBytes, int64(blocks))
+	require.Positive(t, s.BlockEvicted)
+
+	require.NoError(t, e.Tidy(ctx))
+	require.Zero(t, e.CacheStats().TailBytes, "all is folded")
+	w.check(ctx, e)
+	e.DropBlocks()
+	w.check(ctx, e)
+	require.NoError(t, e.Close(ctx))
+	last := e.CacheStats()
+	require.Zero(t, last.TailBytes)
+	require.Zero(t, last.BlockBytes)
+	require.GreaterOrEqual(t, last.TailMissed, s.TailMissed, "counters only grow")
+	require.GreaterOrEqual(t, last.TailEvicted, s.TailEvicted)
+	require.GreaterOrEqual(t, last.BlockEvicted, s.BlockEvicted)
+}
+
+// A term that ends empties the tail cache without committing anything: the figure must not stay.
+func TestTailBytesEndWithTheTerm(t *testing.T) {
+	ctx := t.Context()
+	w := newWorld(t, 1)
+	e := w.open(func(c *Config) { c.MergeInterval = time.Hour })
+	require.NoError(t, w.produce(ctx, e, w.logs[0], value(0, 0, 100)))
+	require.Positive(t, e.CacheStats().TailBytes)
+	e.Kill()
+	require.Zero(t, e.CacheStats().TailBytes)
+}
+
+func TestCacheStatsAllocateNothing(t *testing.T) {
+	e := newWorld(t, 1).open()
+	require.Zero(t, testing.AllocsPerRun(100, func() { _ = e.CacheStats() }))
+}
