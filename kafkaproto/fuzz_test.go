@@ -24,6 +24,9 @@ func FuzzFrame(f *testing.F) {
 			all = append(all, frame...)
 		}
 	})
+	for _, r := range corpus(f) {
+		f.Add(r.frame)
+	}
 	f.Add(all)
 	f.Add(all[:len(all)-1])
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
@@ -68,6 +71,11 @@ func FuzzDecodeRequest(f *testing.F) {
 	everyRequest(func(key, version int16) {
 		f.Add(key, version, randomRequest(rng, key, version).AppendTo(nil))
 	})
+	for _, r := range corpus(f) {
+		if h, body, err := ParseRequest(r.frame[4:]); err == nil {
+			f.Add(h.Key, h.Version, body)
+		}
+	}
 	f.Fuzz(func(t *testing.T, key, version int16, body []byte) {
 		h := RequestHeader{Key: key, Version: version}
 		r, err := DecodeBody(h, body)

@@ -16,16 +16,27 @@ import (
 // javaClasses are the command-line tools of Apache Kafka, by the names of its
 // bin folder.
 var javaClasses = map[string]string{
-	"kafka-broker-api-versions": "org.apache.kafka.tools.BrokerApiVersionsCommand",
-	"kafka-cluster":             "org.apache.kafka.tools.ClusterTool",
-	"kafka-configs":             "kafka.admin.ConfigCommand",
-	"kafka-console-consumer":    "org.apache.kafka.tools.consumer.ConsoleConsumer",
-	"kafka-console-producer":    "org.apache.kafka.tools.ConsoleProducer",
-	"kafka-delete-records":      "org.apache.kafka.tools.DeleteRecordsCommand",
-	"kafka-get-offsets":         "org.apache.kafka.tools.GetOffsetShell",
-	"kafka-log-dirs":            "org.apache.kafka.tools.LogDirsCommand",
-	"kafka-producer-perf-test":  "org.apache.kafka.tools.ProducerPerformance",
-	"kafka-topics":              "org.apache.kafka.tools.TopicCommand",
+	"kafka-acls":                   "org.apache.kafka.tools.AclCommand",
+	"kafka-broker-api-versions":    "org.apache.kafka.tools.BrokerApiVersionsCommand",
+	"kafka-client-metrics":         "org.apache.kafka.tools.ClientMetricsCommand",
+	"kafka-cluster":                "org.apache.kafka.tools.ClusterTool",
+	"kafka-configs":                "kafka.admin.ConfigCommand",
+	"kafka-console-consumer":       "org.apache.kafka.tools.consumer.ConsoleConsumer",
+	"kafka-console-producer":       "org.apache.kafka.tools.ConsoleProducer",
+	"kafka-console-share-consumer": "org.apache.kafka.tools.consumer.ConsoleShareConsumer",
+	"kafka-consumer-groups":        "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+	"kafka-delete-records":         "org.apache.kafka.tools.DeleteRecordsCommand",
+	"kafka-features":               "org.apache.kafka.tools.FeatureCommand",
+	"kafka-get-offsets":            "org.apache.kafka.tools.GetOffsetShell",
+	"kafka-groups":                 "org.apache.kafka.tools.GroupsCommand",
+	"kafka-leader-election":        "org.apache.kafka.tools.LeaderElectionCommand",
+	"kafka-log-dirs":               "org.apache.kafka.tools.LogDirsCommand",
+	"kafka-producer-perf-test":     "org.apache.kafka.tools.ProducerPerformance",
+	"kafka-metadata-quorum":        "org.apache.kafka.tools.MetadataQuorumCommand",
+	"kafka-reassign-partitions":    "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
+	"kafka-share-groups":           "org.apache.kafka.tools.consumer.group.ShareGroupCommand",
+	"kafka-topics":                 "org.apache.kafka.tools.TopicCommand",
+	"kafka-transactions":           "org.apache.kafka.tools.TransactionsCommand",
 }
 
 // Java runs one of Apache Kafka's tools and returns its standard output.

@@ -57,6 +57,12 @@ func (c Python) Offsets(ctx context.Context, bootstrap, topic string, partition 
 	return out, err
 }
 
+// Requests sends what the other methods do not: requests of administrators, of a
+// group's member and of a transaction. Those that fail are in the error.
+func (c Python) Requests(ctx context.Context, bootstrap, topic string) error {
+	return script(ctx, python(), "python/several.py", map[string]any{"client": c.Client, "bootstrap": bootstrap, "topic": topic}, nil)
+}
+
 // KafkaJS is the Node client. It reads only in groups, so it is no Reader.
 type KafkaJS struct{}
 
@@ -82,6 +88,11 @@ func (KafkaJS) Offsets(ctx context.Context, bootstrap, topic string, partition i
 		"bootstrap": bootstrap, "topic": topic, "partition": partition, "timestamps": timestamps,
 	}, &out)
 	return out, err
+}
+
+// Requests is Python.Requests.
+func (KafkaJS) Requests(ctx context.Context, bootstrap, topic string) error {
+	return script(ctx, "node", "node/several.js", map[string]any{"bootstrap": bootstrap, "topic": topic}, nil)
 }
 
 func jobSpec(job Job) map[string]any {

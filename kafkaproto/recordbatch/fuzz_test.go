@@ -2,8 +2,57 @@ package recordbatch
 
 import (
 	"bytes"
+	"io/fs"
+	"os"
+	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
+
+// recorded returns what producers of real clients sent, by client and codec; see
+// ../testdata/README.md.
+func recorded(tb testing.TB) map[string][]byte {
+	tb.Helper()
+	out := map[string][]byte{}
+	dir := os.DirFS("testdata/batches")
+	files, err := fs.ReadDir(dir, ".")
+	require.NoError(tb, err)
+	for _, f := range files {
+		b, err := fs.ReadFile(dir, f.Name())
+		require.NoError(tb, err)
+		out[strings.TrimSuffix(f.Name(), ".bin")] = b
+	}
+	return out
+}
+
+// TestRecordedBatches: what real clients send is accepted as it is, and readable.
+func TestRecordedBatches(t *testing.T) {
+	batches := recorded(t)
+	for name, b := range batches {
+		t.Run(name, func(t *testing.T) {
+			in := bytes.Clone(b)
+			h, err := Validate(in, Limits{})
+			require.NoError(t, err)
+			require.Equal(t, b, in, "nothing to repair")
+			codec := strings.Replace(h.Compression().String(), "uncompressed", "none", 1)
+			require.Contains(t, name, "-"+codec)
+			require.Equal(t, strings.HasSuffix(name, "-transactional"), h.IsTransactional())
+			n := int32(0)
+			for _, err := range Records(in, 1<<20) {
+				require.NoError(t, err)
+				n++
+			}
+			require.Equal(t, h.NumRecords, n)
+			require.Positive(t, n)
+		})
+	}
+	for _, client := range []string{"franz-go", "java", "kafka-python", "kafkajs", "librdkafka-confluent", "librdkafka-kcat"} {
+		for _, codec := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
+			require.Contains(t, batches, client+"-"+codec)
+		}
+	}
+}
 
 func addSeeds(f *testing.F) {
 	f.Helper()
@@ -18,6 +67,9 @@ func addSeeds(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(marker)
+	for _, b := range recorded(f) {
+		f.Add(b)
+	}
 }
 
 // seal makes length and checksum right, so that fuzzing gets past them.
