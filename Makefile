@@ -25,13 +25,13 @@ COMPAT_RECORDS   ?= 2000
 COMPAT_KILLS     ?= 50
 COMPAT_REPORT    := $(CURDIR)/compat-tests/.clients/report.txt
 COMPAT_TIMEOUT   ?= 15m
-COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix $(if $(COMPAT_BOOTSTRAP),,./crash)
+COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./day)
 
 export COMPAT_BOOTSTRAP COMPAT_RECORDS COMPAT_KILLS COMPAT_REPORT
 
 .PHONY: help
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build the static binary bin/streamhouse.
@@ -60,6 +60,22 @@ compat: $(GOTESTSUM) clients $(if $(COMPAT_BOOTSTRAP),,build) ## Test with other
 .PHONY: compat-full
 compat-full: ## The same with a million records per producing client, each read by all others.
 	COMPAT_READERS=all $(MAKE) compat COMPAT_RECORDS=200000 COMPAT_TIMEOUT=2h
+
+# A day at 10,000 records a second, and so long of it at its own pace.
+DAY_RECORDS ?= 864000000
+DAY_PACED   ?= 5m
+
+.PHONY: day
+day: build ## Play a day of records (minutes, 32 GB of disk), then 5 minutes at its own pace; files, rows, restart, bytes.
+	cd compat-tests && DAY_RECORDS=$(DAY_RECORDS) DAY_PACED=$(DAY_PACED) go test -count=1 -v -timeout 2h ./day
+
+.PHONY: corpora
+corpora: build clients ## Record the requests of real clients anew, as seeds of the fuzz targets; ten minutes.
+	cd compat-tests && go test -count=1 -v -timeout 30m ./corpora
+
+.PHONY: java-one-partition
+java-one-partition: build clients ## Measure one Java producer on one partition, at three latencies of the store.
+	scripts/java-one-partition
 
 .PHONY: lint
 lint: $(GOLANGCI) ## Check style, correctness and the direction of imports.
