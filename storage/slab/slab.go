@@ -115,6 +115,14 @@ func (p *Pool) wrap(b []byte) *Buf {
 // InUse is the number of bytes handed out and not yet given back.
 func (p *Pool) InUse() int64 { return p.inUse.Load() }
 
+// Trim lets go of all idle buffers, for an owner that expects no traffic soon. Those handed out come back as ever.
+func (p *Pool) Trim() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.mu.free)
+	p.mu.order, p.mu.idle = nil, 0
+}
+
 func (p *Pool) put(b *Buf) {
 	class := cap(b.b)
 	mem := b.b[:0]

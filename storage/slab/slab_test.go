@@ -52,6 +52,20 @@ func TestIdleIsBoundedAndOldClassesMakeRoom(t *testing.T) {
 	require.LessOrEqual(t, p.mu.idle, int64(64<<10))
 }
 
+func TestTrimLetsGoOfWhatIsIdle(t *testing.T) {
+	p := NewPool(1 << 20)
+	out := p.Get(8 << 10)
+	p.Get(16 << 10).Release()
+	require.NotZero(t, p.mu.idle)
+	p.Trim()
+	require.Zero(t, p.mu.idle)
+	require.Empty(t, p.mu.free)
+	require.EqualValues(t, out.Cap(), p.InUse(), "what is handed out is not touched")
+	first := &out.Bytes()[0]
+	out.Release()
+	require.Same(t, first, &p.Get(8 << 10).Bytes()[0], "and is kept when it comes back")
+}
+
 func TestConcurrentUse(t *testing.T) {
 	p := NewPool(1 << 20)
 	var wg sync.WaitGroup

@@ -44,6 +44,7 @@ type Node struct {
 
 	catalog   catalog.Catalog
 	store     objstore.Store
+	pool      *slab.Pool
 	engine    *storage.Engine // set before phase is serving
 	broker    *broker.Broker
 	http      *metrics.Server
@@ -66,6 +67,7 @@ func Start(ctx context.Context, cfg config.Config, version string, log *slog.Log
 	n.metrics = metrics.New(metrics.Options{MaxPartitions: cfg.MaxPartitionMetrics, Version: version, Logger: log})
 	n.watch = newObserver(n.metrics)
 	pool := slab.NewPool(cfg.BufferBytes / 4)
+	n.pool = pool
 	embedded, err := n.openData(ctx)
 	if err != nil {
 		return nil, err
@@ -318,6 +320,7 @@ func (n *Node) refresh(ctx context.Context) error {
 			drop, free := r.second(n.watch.traffic.Swap(false), n.watch.work.Swap(false))
 			if drop {
 				n.engine.DropBlocks()
+				n.pool.Trim()
 			}
 			if free {
 				debug.FreeOSMemory()
