@@ -388,10 +388,18 @@ func (m *model) pass() (string, operation) {
 func (m *model) readTail() (string, operation) {
 	epoch, at, limit := m.epoch(), catalog.Sequence(m.rng.IntN(30)), 1+m.rng.IntN(5)
 	if m.chance(50) {
-		return fmt.Sprintf("tail of %d at %d", epoch, at), func(s *side) (any, error) { return s.c.TailAt(m.t.Context(), epoch, at) }
+		return fmt.Sprintf("tail of %d at %d", epoch, at), func(s *side) (any, error) {
+			e, err := s.c.TailAt(m.t.Context(), epoch, at)
+			e.Merge = 0 // optional outside a fleet
+			return e, err
+		}
 	}
 	return fmt.Sprintf("read %d of the tail of %d after %d", limit, epoch, at), func(s *side) (any, error) {
-		return s.c.ReadTail(m.t.Context(), epoch, at, limit)
+		rows, err := s.c.ReadTail(m.t.Context(), epoch, at, limit)
+		for i := range rows {
+			rows[i].Merge = 0 // optional outside a fleet
+		}
+		return rows, err
 	}
 }
 

@@ -31,6 +31,7 @@ func (c *Catalog) Commit(ctx context.Context, epoch catalog.BrokerEpoch, entries
 	at := c.nowLocked()
 	for _, e := range entries {
 		e.CommittedAt, e.Index = at, slices.Clone(e.Index)
+		e.Ends, e.Merge = nil, 0
 		b.tail = append(b.tail, e)
 		b.LastSequence = e.Last
 	}
@@ -60,11 +61,15 @@ func (c *Catalog) BrokerTails(ctx context.Context) ([]catalog.BrokerTail, error)
 		return nil, err
 	}
 	defer c.mu.Unlock()
+	return c.tailsLocked(), nil
+}
+
+func (c *Catalog) tailsLocked() []catalog.BrokerTail {
 	var out []catalog.BrokerTail
 	for _, b := range c.byEpochLocked() {
-		out = append(out, catalog.BrokerTail{Epoch: b.Epoch, Folded: b.folded, Last: b.LastSequence})
+		out = append(out, catalog.BrokerTail{Epoch: b.Epoch, Folded: b.folded, Last: b.LastSequence, Merges: b.merges})
 	}
-	return out, nil
+	return out
 }
 
 // ReadTail implements catalog.Manifest.
@@ -120,7 +125,9 @@ func (c *Catalog) MergeTail(ctx context.Context, epoch catalog.BrokerEpoch, m ca
 		return conflict("rows end elsewhere")
 	}
 	e := m.Entry
-	e.Index, e.CommittedAt = slices.Clone(e.Index), old[len(old)-1].CommittedAt
+	e.Index, e.CommittedAt, e.Ends = slices.Clone(e.Index), old[len(old)-1].CommittedAt, nil
+	b.merges++
+	e.Merge = b.merges
 	b.tail = slices.Replace(slices.Clone(b.tail), i, i+len(old), e)
 	c.retireLocked(keys)
 	return nil

@@ -1,6 +1,9 @@
 // Package memory is the catalog in memory: for unit tests, simulation, and `--catalog memory:`. It has the semantics
 // of the contract in package catalog and forgets everything when closed. One mutex guards all; each call is one
 // transaction: it checks everything before it changes anything.
+//
+// Several handles may share one catalog ([Catalog.Open]), as the processes of a fleet share a database. Each is closed
+// on its own, which is how the process behind it dies: its attachments end at once, and what it committed stays.
 package memory
 
 import (
@@ -19,13 +22,18 @@ import (
 	"github.com/streamhouse/streamhouse/catalog/internal/clock"
 )
 
-// Catalog implements catalog.Catalog. Safe for concurrent use.
+// Catalog implements catalog.Catalog and catalog.Fleet: one handle on a catalog. Safe for concurrent use.
 type Catalog struct {
+	*shared
+	handle
+}
+
+// shared is what all handles see.
+type shared struct {
 	clock *clock.Clock
 
 	mu struct {
 		sync.Mutex
-		closed        bool
 		clusterID     string
 		topics        map[catalog.TopicID]*topic
 		names         map[string]catalog.TopicID // live, by name with '.' mapped to '_'
@@ -38,6 +46,9 @@ type Catalog struct {
 		lastRetired   int64
 		lastRow       int64 // the last version a packed row got
 		ids           map[catalog.IDKind]int64
+		draining      map[catalog.BrokerID]bool
+		attached      map[catalog.BrokerEpoch]int // attachments that stand
+		listeners     map[*listener]bool
 	}
 }
 
@@ -58,12 +69,13 @@ type partition struct {
 type broker struct {
 	catalog.Broker
 	folded catalog.Sequence
+	merges int64
 	tail   []catalog.TailEntry
 }
 
 // New returns an empty catalog. now nil means time.Now.
 func New(now func() time.Time) *Catalog {
-	c := &Catalog{clock: clock.New(now, time.Time{})}
+	c := &Catalog{shared: &shared{clock: clock.New(now, time.Time{})}, handle: newHandle()}
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails
 	c.mu.clusterID = base64.RawURLEncoding.EncodeToString(id[:])
@@ -72,6 +84,9 @@ func New(now func() time.Time) *Catalog {
 	c.mu.brokers = make(map[catalog.BrokerEpoch]*broker)
 	c.mu.objects = make(map[catalog.ObjectID]catalog.Object)
 	c.mu.ids = map[catalog.IDKind]int64{catalog.IDProducer: 0, catalog.IDObject: 1}
+	c.mu.draining = make(map[catalog.BrokerID]bool)
+	c.mu.attached = make(map[catalog.BrokerEpoch]int)
+	c.mu.listeners = make(map[*listener]bool)
 	return c
 }
 
@@ -81,7 +96,7 @@ func (c *Catalog) lock(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", catalog.ErrUnavailable, err)
 	}
 	c.mu.Lock()
-	if c.mu.closed {
+	if c.closed {
 		c.mu.Unlock()
 		return catalog.ErrClosed
 	}
@@ -122,11 +137,14 @@ func (c *Catalog) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Close implements catalog.Catalog.
+// Close implements catalog.Catalog. Other handles go on.
 func (c *Catalog) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.mu.closed = true
+	if !c.closed {
+		c.closed = true
+		c.dropLocked(catalog.ErrClosed)
+	}
 	return nil
 }
 
@@ -308,7 +326,9 @@ func (c *Catalog) RegisterBroker(ctx context.Context, r catalog.Registration) (c
 	c.mu.lastEpoch++
 	r.Listeners = slices.Clone(r.Listeners)
 	b := &broker{Broker: catalog.Broker{Registration: r, Epoch: c.mu.lastEpoch, RegisteredAt: now, LastHeartbeat: now}}
+	b.Draining = c.mu.draining[r.ID]
 	c.mu.brokers[b.Epoch] = b
+	c.mu.leasesVersion++
 	return b.copy(), nil
 }
 
@@ -337,7 +357,9 @@ func (c *Catalog) Heartbeat(ctx context.Context, epoch catalog.BrokerEpoch) (cat
 		return catalog.Heartbeat{}, err
 	}
 	b.LastHeartbeat = c.nowLocked()
-	return catalog.Heartbeat{Now: b.LastHeartbeat, TopicsVersion: c.mu.topicsVersion, LeasesVersion: c.mu.leasesVersion}, nil
+	return catalog.Heartbeat{
+		Now: b.LastHeartbeat, TopicsVersion: c.mu.topicsVersion, LeasesVersion: c.mu.leasesVersion, Tails: c.tailsLocked(),
+	}, nil
 }
 
 // FenceBroker implements catalog.Brokers.
@@ -364,7 +386,7 @@ func (c *Catalog) FenceBroker(ctx context.Context, epoch catalog.BrokerEpoch, wh
 	for _, t := range c.mu.topics {
 		for _, p := range t.partitions {
 			if p.lease.Holder == epoch {
-				p.lease.Holder = 0
+				p.lease.Holder, p.lease.Wanted = 0, 0
 			}
 		}
 	}
@@ -459,7 +481,7 @@ func (c *Catalog) ReleaseLeases(ctx context.Context, epoch catalog.BrokerEpoch, 
 	}
 	for _, tp := range partitions {
 		if _, p := c.partitionLocked(tp); p != nil && p.lease.Holder == epoch {
-			p.lease.Holder = 0
+			p.lease.Holder, p.lease.Wanted = 0, 0
 			c.mu.leasesVersion++
 		}
 	}
