@@ -95,7 +95,7 @@ func (t *term) appendLocked(p *partition, batch []byte, h *recordbatch.Header, f
 		s.base, s.flight = meta.BaseOffset, f
 		p.mu.producers.add(h.ProducerID, h.ProducerEpoch, s, 0)
 		if p.mu.producers.trimDue(t.e.cfg.MaxProducers) {
-			p.mu.producers.trim(time.Now().Add(-t.e.cfg.ProducerExpiry).UnixMilli(), t.e.cfg.MaxProducers)
+			p.mu.producers.trim(t.e.clock.now().Add(-t.e.cfg.ProducerExpiry).UnixMilli(), t.e.cfg.MaxProducers)
 		}
 	}
 	t.buffered(int64(len(batch)))

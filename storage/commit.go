@@ -61,6 +61,7 @@ func (t *term) commitRows(ctx context.Context, objs []*openObject) (time.Time, e
 		at, err := t.e.cfg.Catalog.Commit(ctx, t.epoch, rows)
 		switch {
 		case err == nil:
+			t.e.clock.note(at)
 			t.setTrouble(nil)
 			return at, nil
 		case errors.Is(err, catalog.ErrSequence) && inDoubt:
@@ -83,7 +84,9 @@ func (t *term) commitRows(ctx context.Context, objs []*openObject) (time.Time, e
 		inDoubt = true
 		t.retried()
 		t.setTrouble(fmt.Errorf("the catalog does not take commits: %w", err))
-		t.e.cfg.Logger.Warn("cannot commit, trying again", "sequence", last.Last, "error", err)
+		if n, log := t.e.quiet.loud("commit"); log {
+			t.e.cfg.Logger.Warn("cannot commit, trying again", "sequence", last.Last, "failures", n, "error", err)
+		}
 		if !wait.sleep(ctx) {
 			return time.Time{}, ctx.Err()
 		}

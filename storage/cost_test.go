@@ -25,6 +25,7 @@ type costs struct {
 	puts, gets                           atomic.Int64
 	commits, commitRows, folds, foldRows atomic.Int64
 	partitionRows, mergeTails, edits     atomic.Int64
+	loads, packedRows, packedSpans       atomic.Int64
 }
 
 func (c *costs) String() string {
@@ -42,6 +43,9 @@ func (c *costs) String() string {
 		{"packed row", &c.foldRows},
 		{"partition row", &c.partitionRows},
 		{"edit", &c.edits},
+		{"load partitions", &c.loads},
+		{"read packed rows", &c.packedRows},
+		{"read packed rows of many", &c.packedSpans},
 	} {
 		if n := f.n.Swap(0); n > 0 {
 			fmt.Fprintf(&b, "  %s: %d\n", f.name, n)
@@ -88,6 +92,21 @@ func (s countingCatalog) Fold(ctx context.Context, epoch catalog.BrokerEpoch, f 
 	return s.Catalog.Fold(ctx, epoch, f)
 }
 
+func (s countingCatalog) LoadPartitions(ctx context.Context, tps []catalog.TopicPartition) ([]catalog.PartitionState, error) {
+	s.c.loads.Add(1)
+	return s.Catalog.LoadPartitions(ctx, tps)
+}
+
+func (s countingCatalog) PackedRows(ctx context.Context, tp catalog.TopicPartition, from int64, limit int) ([]catalog.PackedRow, error) {
+	s.c.packedRows.Add(1)
+	return s.Catalog.PackedRows(ctx, tp, from, limit)
+}
+
+func (s countingCatalog) PackedSpans(ctx context.Context, spans []catalog.Span, limit int) ([]catalog.PackedRow, error) {
+	s.c.packedSpans.Add(1)
+	return s.Catalog.PackedSpans(ctx, spans, limit)
+}
+
 func (s countingCatalog) Edit(ctx context.Context, epoch catalog.BrokerEpoch, e catalog.Edit) error {
 	s.c.edits.Add(1)
 	return s.Catalog.Edit(ctx, epoch, e)
@@ -102,7 +121,8 @@ func TestCostOfPartitions(t *testing.T) {
 		w := newWorld(t, n)
 		c := &costs{}
 		gate := make(chan struct{})
-		w.store = &gatedStore{Store: countingStore{w.store, c}, gate: gate}
+		store := &gatedStore{Store: countingStore{w.store, c}, gate: gate}
+		w.store = store
 		w.cat = countingCatalog{w.cat, c}
 		e := w.open(func(c *Config) { c.UploadSlots = 1; c.Pool = slab.NewPool(64 << 20) })
 		_ = c.String() // what the start cost
@@ -127,6 +147,35 @@ func TestCostOfPartitions(t *testing.T) {
 		fmt.Fprintf(&out, "1 + %d batches over %d partitions\n%s", batches, n, c)
 		require.NoError(t, e.Tidy(ctx))
 		fmt.Fprintf(&out, " tidied\n%s", c)
+		// Each partition has a packed row by now, which the next fold appends to, and a merge reads.
+		gate = make(chan struct{})
+		store.gate = gate
+		next := func(i int32) Pending {
+			p, err := w.send(ctx, e, w.logs[i], (batches-1-i)/n+2-min(i, 1), []byte("some bytes"))
+			require.NoError(t, err)
+			return p
+		}
+		first = next(0)
+		require.Eventually(t, func() bool { return len(e.term.Load().slots) == 1 }, 10*time.Second, time.Millisecond)
+		last = first
+		for i := int32(1); i < n; i++ {
+			last = next(i)
+		}
+		gate <- struct{}{}
+		<-first.Done()
+		close(gate)
+		<-last.Done()
+		_, err = last.Result()
+		require.NoError(t, err)
+		_ = c.String()
+		tm := e.term.Load()
+		e.rewrite <- struct{}{}
+		require.NoError(t, tm.tidyTail(ctx, true))
+		fmt.Fprintf(&out, " folded once more\n%s", c)
+		_, err = tm.mergeSegments(ctx)
+		<-e.rewrite
+		require.NoError(t, err)
+		fmt.Fprintf(&out, " segments merged\n%s", c)
 		e.Kill()
 	}
 	golden := filepath.Join("testdata", "cost.txt")

@@ -23,9 +23,12 @@ type Engine struct {
 	term      atomic.Pointer[term]
 	ids       idBlock
 	pids      idBlock
-	lastEpoch catalog.BrokerEpoch       // of this process's latest term; begin's
-	rotten    map[catalog.ObjectID]bool // folded objects that could not be read for a merge; the keeper's
-	orphans   orphanSweep               // used by the keeper alone
+	clock     catalogClock
+	quiet     quiet
+	lastEpoch catalog.BrokerEpoch // of this process's latest term; begin's
+	merges    mergeState          // the keeper's
+	orphans   orphanSweep         // used by the keeper alone
+	trims     trims
 
 	cancel  context.CancelFunc
 	closing atomic.Bool // no new term
@@ -34,8 +37,10 @@ type Engine struct {
 	mu struct {
 		sync.RWMutex
 		partitions map[catalog.TopicPartition]*partition
-		held       map[catalog.TopicID]int
-		closed     bool
+		// waiting are the watchers of partitions that have no object here.
+		waiting map[catalog.TopicPartition]map[*Watcher]struct{}
+		held    map[catalog.TopicID]int
+		closed  bool
 	}
 
 	// rewrite is held while the keeper works, so that tests can drive it step by step. Capacity 1.
@@ -51,8 +56,8 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{cfg: cfg, tail: &tailCache{budget: cfg.TailCacheBytes}, rewrite: make(chan struct{}, 1), nudge: make(chan struct{}, 1)}
-	e.rotten = make(map[catalog.ObjectID]bool)
 	e.mu.partitions = make(map[catalog.TopicPartition]*partition)
+	e.mu.waiting = make(map[catalog.TopicPartition]map[*Watcher]struct{})
 	e.mu.held = make(map[catalog.TopicID]int)
 	e.ids.kind, e.ids.size = catalog.IDObject, 10_000
 	e.pids.kind, e.pids.size = catalog.IDProducer, 1_000
@@ -89,7 +94,9 @@ func (e *Engine) live(ctx context.Context, t *term) {
 			if t, err = e.begin(ctx); err == nil {
 				break
 			}
-			e.cfg.Logger.Error("cannot begin a new broker epoch, trying again", "error", err)
+			if n, log := e.quiet.loud("begin"); log {
+				e.cfg.Logger.Error("cannot begin a new broker epoch, trying again", "failures", n, "error", err)
+			}
 			if !wait.sleep(ctx) {
 				return
 			}
@@ -129,6 +136,10 @@ func (e *Engine) partitionFor(tp catalog.TopicPartition) *partition {
 	p := e.mu.partitions[tp]
 	if p == nil {
 		p = newPartition(tp)
+		if ws := e.mu.waiting[tp]; ws != nil {
+			p.mu.watchers = ws
+			delete(e.mu.waiting, tp)
+		}
 		e.mu.partitions[tp] = p
 	}
 	return p

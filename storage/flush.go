@@ -126,7 +126,9 @@ func (t *term) upload(ctx context.Context, o *openObject) {
 		}
 		t.retried()
 		t.setTrouble(fmt.Errorf("the object store does not take log objects: %w", err))
-		t.e.cfg.Logger.Warn("cannot store a log object, trying again", "sequence", o.seq, "attempt", attempt, "error", err)
+		if n, log := t.e.quiet.loud("upload"); log {
+			t.e.cfg.Logger.Warn("cannot store a log object, trying again", "sequence", o.seq, "attempt", attempt, "failures", n, "error", err)
+		}
 		if !wait.sleep(ctx) {
 			return
 		}

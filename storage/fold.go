@@ -14,6 +14,38 @@ import (
 // maxPackedExtents: a packed row takes this many extents before the next one is started.
 const maxPackedExtents = 128
 
+// foldInParts folds objects in several statements: commits wait behind each, and it takes longer the more objects and
+// partitions it names. Parts are not smaller than the number of partitions, each of which every part may name again.
+func (t *term) foldInParts(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tailObject) error {
+	for len(objs) > 0 {
+		n := foldPart(objs)
+		if err := t.fold(ctx, epoch, objs[:n]); err != nil {
+			return err
+		}
+		objs = objs[n:]
+	}
+	return nil
+}
+
+// foldPart counts the leading objects to fold together.
+func foldPart(objs []*tailObject) int {
+	if len(objs) <= foldObjects {
+		return len(objs)
+	}
+	partitions := make(map[catalog.TopicPartition]struct{})
+	n := 0
+	for ; n < len(objs) && (n < foldObjects || n < len(partitions)); n++ {
+		ix, err := segment.DecodeTail(objs[n].row.Index)
+		if err != nil {
+			break // the fold will say so
+		}
+		for i := range ix.Extents {
+			partitions[ix.Extents[i].TopicPartition] = struct{}{}
+		}
+	}
+	return max(n, 1)
+}
+
 // fold moves the leading tail rows of one broker epoch to the folded level. Everything is computed from the rows
 // themselves, so that it does not matter which broker does it and what it believes.
 func (t *term) fold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tailObject) error {
@@ -97,11 +129,17 @@ func (t *term) planFold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*
 	}
 	slices.SortFunc(states, func(a, b catalog.PartitionState) int { return a.Compare(b.TopicPartition) })
 	refs := make(map[catalog.ObjectID]catalog.RefDelta, len(objs))
+	var packs []packing
 	for i := range states { // deleted topics are not among them: their extents end here
 		st := &states[i]
+		t.learn(st)
 		w := work[st.TopicPartition]
-		if err := t.foldPartition(ctx, &f, st, w); err != nil {
+		pack, err := t.foldPartition(&f, st, w)
+		if err != nil {
 			return f, 0, err
+		}
+		if len(pack) > 0 {
+			packs = append(packs, packing{st.TopicPartition, pack})
 		}
 		for _, x := range w.extents {
 			if x.End <= st.LogStart {
@@ -110,6 +148,9 @@ func (t *term) planFold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*
 			r := refs[x.Object]
 			refs[x.Object] = catalog.RefDelta{Object: x.Object, Refs: r.Refs + 1, Live: r.Live + x.Len}
 		}
+	}
+	if err := t.packOnto(ctx, &f, packs); err != nil {
+		return f, 0, err
 	}
 	for _, o := range objs {
 		gen := int32(0)
@@ -158,12 +199,11 @@ func gather(objs []*tailObject) (map[catalog.TopicPartition]*folding, int64, err
 	return work, bytes, nil
 }
 
-// foldPartition advances one partition's folded row and packs its extents.
-func (t *term) foldPartition(ctx context.Context, f *catalog.Fold, st *catalog.PartitionState, w *folding) error {
-	var pack []segment.PackedExtent
+// foldPartition advances one partition's folded row and returns the extents to pack.
+func (t *term) foldPartition(f *catalog.Fold, st *catalog.PartitionState, w *folding) (pack []segment.PackedExtent, err error) {
 	for _, x := range w.extents {
 		if x.Base != st.LogEnd {
-			return fmt.Errorf("%w: partition %s is folded to %d, its next extent starts at %d", catalog.ErrConflict, st.TopicPartition, st.LogEnd, x.Base)
+			return nil, fmt.Errorf("%w: partition %s is folded to %d, its next extent starts at %d", catalog.ErrConflict, st.TopicPartition, st.LogEnd, x.Base)
 		}
 		st.LogEnd = x.End
 		if n := len(st.LeaderEpochs); n == 0 || int32(st.LeaderEpochs[n-1].Epoch) < x.LeaderEpoch {
@@ -179,7 +219,7 @@ func (t *term) foldPartition(ctx context.Context, f *catalog.Fold, st *catalog.P
 	if len(w.producers) > 0 {
 		ps, err := decodeProducers(st.Producers)
 		if err != nil {
-			return fmt.Errorf("partition %s: %w", st.TopicPartition, err)
+			return nil, fmt.Errorf("partition %s: %w", st.TopicPartition, err)
 		}
 		last := int64(0)
 		for i := range w.producers {
@@ -190,34 +230,49 @@ func (t *term) foldPartition(ctx context.Context, f *catalog.Fold, st *catalog.P
 		st.Producers = ps.encode()
 	}
 	f.Partitions = append(f.Partitions, *st)
-	if len(pack) == 0 {
-		return nil
-	}
-	return t.packOnto(ctx, f, st.TopicPartition, pack)
+	return pack, nil
 }
 
-// packOnto appends extents to the partition's last packed row, or starts a new one when that is full.
-func (t *term) packOnto(ctx context.Context, f *catalog.Fold, tp catalog.TopicPartition, pack []segment.PackedExtent) error {
-	row := catalog.PackedRow{TopicPartition: tp, Base: pack[0].Base, End: pack[len(pack)-1].End}
-	if pack[0].Base > 0 {
-		rows, err := t.e.cfg.Catalog.PackedRows(ctx, tp, pack[0].Base-1, 1)
-		if err != nil {
-			return fmt.Errorf("read packed rows of %s: %w", tp, err)
-		}
-		if len(rows) == 1 && rows[0].End == pack[0].Base {
-			before, err := segment.DecodePacked(rows[0].Extents)
-			if err != nil {
-				return fmt.Errorf("decode a packed row of %s: %w", tp, err)
-			}
-			if len(before)+len(pack) <= maxPackedExtents {
-				f.Replaces = append(f.Replaces, catalog.RowRef{TopicPartition: tp, Base: rows[0].Base, Version: rows[0].Version})
-				row.Base = rows[0].Base
-				pack = append(before, pack...)
-			}
+// packing is what a fold adds to one partition's packed rows.
+type packing struct {
+	tp   catalog.TopicPartition
+	pack []segment.PackedExtent
+}
+
+// packOnto appends extents to each partition's last packed row, or starts a new one when that is full.
+func (t *term) packOnto(ctx context.Context, f *catalog.Fold, packs []packing) error {
+	at := make(map[catalog.TopicPartition]int, len(packs))
+	var spans []catalog.Span
+	for i := range packs {
+		base := packs[i].pack[0].Base
+		at[packs[i].tp] = len(f.Rows)
+		f.Rows = append(f.Rows, catalog.PackedRow{TopicPartition: packs[i].tp, Base: base, End: packs[i].pack[len(packs[i].pack)-1].End})
+		if base > 0 {
+			spans = append(spans, catalog.Span{TopicPartition: packs[i].tp, From: base - 1, To: base})
 		}
 	}
-	row.Extents = segment.AppendPacked(nil, pack)
-	f.Rows = append(f.Rows, row)
+	err := eachPacked(ctx, t.e.cfg.Catalog, spans, func(last *catalog.PackedRow) error {
+		i := at[last.TopicPartition]
+		if last.End != f.Rows[i].Base {
+			return nil
+		}
+		before, err := segment.DecodePacked(last.Extents)
+		if err != nil {
+			return fmt.Errorf("decode a packed row of %s: %w", last.TopicPartition, err)
+		}
+		if len(before)+len(packs[i].pack) <= maxPackedExtents {
+			f.Replaces = append(f.Replaces, catalog.RowRef{TopicPartition: last.TopicPartition, Base: last.Base, Version: last.Version})
+			f.Rows[i].Base = last.Base
+			packs[i].pack = append(before, packs[i].pack...)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i := range packs {
+		f.Rows[i].Extents = segment.AppendPacked(nil, packs[i].pack)
+	}
 	return nil
 }
 

@@ -40,6 +40,7 @@ type plog struct {
 	maybe    [][]byte // sent, never answered: may or may not follow
 	seq      int32
 	logStart int64
+	deleting int64 // a log start asked for: it may be in force although its answer was lost
 	hw       int64 // the highest seen
 }
 
@@ -159,6 +160,9 @@ func (w *world) checkLog(ctx context.Context, e *Engine, l *plog) {
 	w.t.Helper()
 	off, err := e.Offsets(ctx, l.tp)
 	require.NoError(w.t, err)
+	if l.deleting > 0 && off.LogStart == l.deleting {
+		l.logStart = l.deleting
+	}
 	require.Equal(w.t, l.logStart, off.LogStart)
 	require.GreaterOrEqual(w.t, off.HighWatermark, l.hw, "the high watermark never goes back")
 	l.hw = off.HighWatermark

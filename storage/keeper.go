@@ -11,13 +11,18 @@ import (
 
 const (
 	// hotMergeObjects: this many small objects of the tail become one segment.
-	hotMergeObjects = 4096
+	hotMergeObjects = 1024
 	// hotMergeBytes: or this many bytes in small objects.
 	hotMergeBytes = 16 << 20
 	// smallObject: log objects below this size are small; larger ones are folded where they lie.
 	smallObject = 2 << 20
 	// foldRest: rows younger than this stay in the tail, so that readers near the end find them in memory.
 	foldRest = 5 * time.Second
+	// foldObjects is how many objects one fold moves at least, if there are as many.
+	foldObjects = 256
+	// slowEvery is how often, and mergeTurn for how long at most, the folded level is looked after at a time.
+	slowEvery = 5 * time.Second
+	mergeTurn = 5 * time.Second
 )
 
 // keep is the engine's housekeeper: hot merges, folds, segment merges, clean-up, one at a time. Each step either is applied
@@ -34,19 +39,30 @@ func (e *Engine) keep(ctx context.Context) {
 		case <-e.nudge:
 		}
 		e.housekeep(ctx, "tail", func(t *term) error { return t.tidyTail(ctx, false) })
-		if time.Since(slow) < 5*time.Second {
+		if time.Since(slow) < slowEvery {
 			continue
 		}
 		slow = time.Now()
 		e.mergeAll(ctx)
+		e.housekeep(ctx, "trim", func(t *term) error {
+			_, err := t.trim(ctx)
+			return err
+		})
+		e.housekeep(ctx, "space", func(t *term) error { // one a turn: space is not urgent
+			_, err := t.rewriteSparse(ctx)
+			return err
+		})
+		e.housekeep(ctx, "tail", func(t *term) error { return t.tidyTail(ctx, false) })
 		e.housekeep(ctx, "topics", func(t *term) error { return t.purgeTopics(ctx) })
 		e.housekeep(ctx, "sweep", func(t *term) error { return t.sweep(ctx) })
 	}
 }
 
-// mergeAll merges segments until there is nothing to merge, looking after the tail between any two merges.
+// mergeAll merges segments until there is nothing to merge or its turn is over, looking after the tail between any two
+// merges: what comes after it frees the space that merges take.
 func (e *Engine) mergeAll(ctx context.Context) {
-	for more := true; more && ctx.Err() == nil; {
+	began := time.Now()
+	for more := true; more && ctx.Err() == nil && time.Since(began) < mergeTurn; {
 		more = false
 		e.housekeep(ctx, "merge", func(t *term) (err error) {
 			more, err = t.mergeSegments(ctx)
@@ -82,7 +98,9 @@ func (e *Engine) housekeep(ctx context.Context, what string, step func(*term) er
 	case errors.Is(err, catalog.ErrConflict):
 		e.cfg.Logger.Info("housekeeping met a change, will plan again", "step", what, "error", err)
 	default:
-		e.cfg.Logger.Warn("housekeeping failed, will try again", "step", what, "error", err)
+		if n, log := e.quiet.loud("keep " + what); log {
+			e.cfg.Logger.Warn("housekeeping failed, will try again", "step", what, "failures", n, "error", err)
+		}
 	}
 }
 
@@ -100,10 +118,12 @@ func (e *Engine) Tidy(ctx context.Context) error {
 		return ctx.Err()
 	}
 	errs := []error{t.tidyTail(ctx, true)}
-	for more := true; more; {
-		var err error
-		more, err = t.mergeSegments(ctx)
-		errs = append(errs, err)
+	for _, step := range []func(context.Context) (bool, error){t.trim, t.mergeSegments, t.rewriteSparse} {
+		for more := true; more; {
+			var err error
+			more, err = step(ctx)
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(append(errs, t.purgeTopics(ctx), t.sweep(ctx))...)
 }
@@ -126,7 +146,7 @@ func (t *term) tidyTail(ctx context.Context, all bool) error {
 		due := all || !own
 		if own && !due {
 			rows, index := t.tailSize()
-			age := time.Since(objs[0].row.CommittedAt)
+			age := t.e.clock.now().Sub(objs[0].row.CommittedAt)
 			due = age >= t.e.cfg.FoldInterval || rows >= maxTailRows/2 || index >= maxTailIndex/2
 		}
 		var unmerged error
@@ -145,12 +165,12 @@ func (t *term) tidyTail(ctx context.Context, all bool) error {
 		}
 		n := len(objs)
 		if own && !all {
-			n = settled(objs, foldRest)
+			n = settled(objs, t.e.clock.now().Add(-foldRest))
 		}
 		if n == 0 {
 			return unmerged
 		}
-		if err := t.fold(ctx, epoch, objs[:n]); err != nil {
+		if err := t.foldInParts(ctx, epoch, objs[:n]); err != nil {
 			return err
 		}
 		if own {
@@ -159,11 +179,11 @@ func (t *term) tidyTail(ctx context.Context, all bool) error {
 	}
 }
 
-// settled counts the leading objects that are old enough to be folded; at least half of them, since the caller found
-// that a bound was reached.
-func settled(objs []*tailObject, rest time.Duration) int {
+// settled counts the leading objects that were committed by then; at least half of them, since the caller found that a
+// bound was reached.
+func settled(objs []*tailObject, then time.Time) int {
 	n := 0
-	for n < len(objs) && time.Since(objs[n].row.CommittedAt) >= rest {
+	for n < len(objs) && !objs[n].row.CommittedAt.After(then) {
 		n++
 	}
 	return max(n, len(objs)/2)

@@ -99,6 +99,9 @@ func (p *partition) step(req *ReadRequest, offset int64, dst *Read) (stored, err
 		limit = off.LastStable
 	}
 	if req.Offset < off.LogStart || req.Offset > off.HighWatermark {
+		if !p.mu.term.trusted() { // another broker may know better, and a consumer would skip data
+			return stored{}, fmt.Errorf("read %s: lease not renewed in time: %w", p.tp, ErrNotLeader)
+		}
 		return stored{}, fmt.Errorf("read %s at offset %d, log is [%d, %d): %w", p.tp, req.Offset, off.LogStart, off.HighWatermark, ErrOffsetOutOfRange)
 	}
 	if offset >= limit || dst.Bytes >= req.MaxBytes && dst.Bytes > 0 {
@@ -288,6 +291,7 @@ func (e *Engine) DeleteRecords(ctx context.Context, tp catalog.TopicPartition, b
 	}
 	start, err := e.cfg.Catalog.SetLogStart(ctx, t.epoch, tp, before)
 	if err != nil {
+		e.trims.note(tp) // it may have moved all the same
 		return -1, fmt.Errorf("move the log start of %s: %w", tp, translate(err))
 	}
 	var b bell
@@ -296,6 +300,7 @@ func (e *Engine) DeleteRecords(ctx context.Context, tp catalog.TopicPartition, b
 	start = p.mu.logStart
 	b.add(p)
 	p.mu.Unlock()
+	e.trims.note(tp)
 	b.ring()
 	return start, nil
 }

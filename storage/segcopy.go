@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,12 +17,12 @@ func (m *segMerge) copyExtent(ctx context.Context, in *input, tp catalog.TopicPa
 	buf := m.t.e.cfg.Pool.Get(int(x.Len))
 	if err := in.read(ctx, m.t.e, x.Pos, buf.Bytes()); err != nil {
 		buf.Release()
-		return m.fail(in.obj.ID, fmt.Errorf("read %s: %w", in.obj.Key, translateRead(err)))
+		return m.fail(&in.obj, fmt.Errorf("read %s: %w", in.obj.Key, translateRead(err)))
 	}
 	batches, err := parseBatches(buf.Bytes(), x.Base, x.End)
 	if err != nil {
 		buf.Release()
-		return m.fail(in.obj.ID, fmt.Errorf("%s, partition %s: %w", in.obj.Key, tp, err))
+		return m.fail(&in.obj, fmt.Errorf("%s, partition %s: %w", in.obj.Key, tp, err))
 	}
 	if m.open && m.size+x.Len > segmentBytes {
 		if err := m.finishOutput(ctx); err != nil {
@@ -43,26 +44,44 @@ func (m *segMerge) copyExtent(ctx context.Context, in *input, tp catalog.TopicPa
 	return m.pace(ctx, x.Len)
 }
 
-// pace slows the merge down while producers are busy, and does not let the tail wait for it.
+// pace looks after the tail while the merge goes on, which may take long, and slows it down while producers are busy.
+// errTailWaits when the tail has to be folded, which a merge under way would keep from happening, and be undone by.
 func (m *segMerge) pace(ctx context.Context, n int64) error {
 	m.unpaced += n
-	if m.unpaced < windowBytes || !m.t.busy() {
+	if m.unpaced < windowBytes {
 		return nil
 	}
-	pause := time.NewTimer(time.Duration(m.unpaced) * time.Second / busyMergeRate)
-	defer pause.Stop()
+	copied := m.unpaced
 	m.unpaced = 0
-	if _, objs := m.t.oldestTail(); len(objs) > 0 && objs[0].row.Epoch == m.t.epoch {
-		if _, err := m.t.mergeHot(ctx, objs, false); err != nil {
-			return err
-		}
+	if err := m.t.mergeOwnTail(ctx); err != nil {
+		return err
 	}
+	if m.t.pressed() {
+		return errTailWaits
+	}
+	if !m.t.busy() {
+		return nil
+	}
+	pause := time.NewTimer(time.Duration(copied) * time.Second / busyMergeRate)
+	defer pause.Stop()
 	select {
 	case <-pause.C:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// mergeOwnTail does a hot merge that is due. A failure that leaves no doubt is left to the tail's own step to tell.
+func (t *term) mergeOwnTail(ctx context.Context) error {
+	_, objs := t.oldestTail()
+	if len(objs) == 0 || objs[0].row.Epoch != t.epoch {
+		return nil
+	}
+	if _, err := t.mergeHot(ctx, objs, false); err != nil && (t.doubt || ctx.Err() != nil || errors.Is(err, catalog.ErrFenced)) {
+		return err
+	}
+	return nil
 }
 
 // busy tells whether producers wait for more than a little.

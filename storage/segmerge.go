@@ -28,32 +28,6 @@ const (
 	busyMergeRate = 32 << 20
 )
 
-// mergeSegments merges the oldest Config.MergeFanIn folded objects of the lowest generation that has as many: partition by
-// partition, into outputs of segmentBytes, so that files get fewer and runs per partition longer. It reads each
-// input once, from front to back, and holds one output in memory. It does one merge and reports whether there is more to do.
-func (t *term) mergeSegments(ctx context.Context) (more bool, err error) {
-	fanIn := t.e.cfg.MergeFanIn
-	objs, err := t.e.cfg.Catalog.MergeCandidates(ctx, segmentBytes*3/4, maxGeneration, 64*fanIn)
-	if err != nil {
-		return false, fmt.Errorf("list objects to merge: %w", err)
-	}
-	for gen := range int32(maxGeneration) {
-		var group []catalog.Object
-		for i := range objs {
-			if o := &objs[i]; o.Generation == gen && !t.e.rotten[o.ID] {
-				group = append(group, *o)
-			}
-		}
-		if len(group) >= fanIn {
-			if err := t.mergeGroup(ctx, group[:fanIn]); err != nil {
-				return false, fmt.Errorf("merge %d objects of generation %d: %w", fanIn, gen, err)
-			}
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
 // generation is that of an object whose bytes were rewritten n times: the last one, never to be merged, if it is large
 // and its extents are long.
 func generation(n int32, size, live, refs int64) int32 {
@@ -94,9 +68,11 @@ type input struct {
 	from   int64 // byte position of the window
 }
 
+// mergeGroup copies what is live of the objects into new ones and swaps those in. It reads each input once, from front to
+// back, and holds one output in memory.
 func (t *term) mergeGroup(ctx context.Context, objs []catalog.Object) error {
 	m := &segMerge{
-		t: t, gen: objs[0].Generation + 1, began: time.Now(),
+		t: t, began: time.Now(),
 		inputs: make(map[catalog.ObjectID]*input), deltas: make(map[catalog.ObjectID]*catalog.RefDelta),
 		placed: make(map[catalog.TopicPartition][]segment.PackedExtent), rows: make(map[catalog.TopicPartition][]catalog.PackedRow),
 	}
@@ -114,9 +90,10 @@ func (t *term) mergeGroup(ctx context.Context, objs []catalog.Object) error {
 	for _, o := range objs {
 		f, err := t.e.blocks.Footer(ctx, o.ID, o.Key, o.Size)
 		if err != nil {
-			return m.fail(o.ID, fmt.Errorf("open %s: %w", o.Key, translateRead(err)))
+			return m.fail(&o, fmt.Errorf("open %s: %w", o.Key, translateRead(err)))
 		}
 		m.inputs[o.ID] = &input{obj: o, footer: f}
+		m.gen = max(m.gen, min(o.Generation+1, maxGeneration))
 		total += o.Size
 	}
 	tps, reaches := m.partitions()
@@ -126,16 +103,22 @@ func (t *term) mergeGroup(ctx context.Context, objs []catalog.Object) error {
 	}
 	starts := make(map[catalog.TopicPartition]int64, len(states))
 	for i := range states {
+		t.learn(&states[i])
 		starts[states[i].TopicPartition] = states[i].LogStart
 	}
-	for _, tp := range tps {
-		start, live := starts[tp]
+	spans := make([]catalog.Span, len(tps))
+	for i, tp := range tps {
+		spans[i] = catalog.Span{TopicPartition: tp, From: reaches[tp].lo, To: reaches[tp].hi}
+	}
+	err = eachPacked(ctx, t.e.cfg.Catalog, spans, func(r *catalog.PackedRow) error {
+		start, live := starts[r.TopicPartition]
 		if !live {
 			start = -1
 		}
-		if err := m.partition(ctx, tp, reaches[tp], start); err != nil {
-			return err
-		}
+		return m.row(ctx, r, start)
+	})
+	if err != nil {
+		return err
 	}
 	if err := m.finishOutput(ctx); err != nil {
 		return err
@@ -171,31 +154,8 @@ func (m *segMerge) partitions() ([]catalog.TopicPartition, map[catalog.TopicPart
 	return tps, reaches
 }
 
-// partition copies what the manifest still names of one partition in the inputs, and plans its new packed rows.
-// start is the log start, -1 for a dead topic, of which nothing is kept.
-func (m *segMerge) partition(ctx context.Context, tp catalog.TopicPartition, r reach, start int64) error {
-	for from := r.lo; from < r.hi; {
-		rows, err := m.t.e.cfg.Catalog.PackedRows(ctx, tp, from, 64)
-		if err != nil {
-			return fmt.Errorf("read packed rows of %s: %w", tp, err)
-		}
-		if len(rows) == 0 {
-			break
-		}
-		for i := range rows {
-			if rows[i].Base >= r.hi {
-				return nil
-			}
-			if err := m.row(ctx, &rows[i], start); err != nil {
-				return err
-			}
-			from = rows[i].End
-		}
-	}
-	return nil
-}
-
-// row rewrites one packed row if it refers to an input.
+// row copies what a packed row names of the inputs, and plans the row anew. start is the log start, -1 for a dead topic,
+// of which nothing is kept.
 func (m *segMerge) row(ctx context.Context, r *catalog.PackedRow, start int64) error {
 	xs, err := segment.DecodePacked(r.Extents)
 	if err != nil {
@@ -319,16 +279,13 @@ func (m *segMerge) putOutput(ctx context.Context, built *segment.Object) (catalo
 	return catalog.Object{
 		ID: m.outID, Key: key, Size: built.Size, Checksum: built.Checksum,
 		Generation: generation(m.gen, built.Size, m.live, m.refs), Refs: m.refs, Live: m.live,
-		CreatedAt: time.Now(),
+		CreatedAt: e.clock.now(),
 	}, nil
 }
 
-// fail remembers an input that cannot be read as it was written, so that it is not tried for ever, and returns err.
-func (m *segMerge) fail(id catalog.ObjectID, err error) error {
-	if errors.Is(err, ErrCorrupt) || errors.Is(err, objstore.ErrNotFound) {
-		m.t.e.rotten[id] = true
-	}
-	return err
+// fail says which input an error comes from.
+func (m *segMerge) fail(obj *catalog.Object, err error) error {
+	return &inputError{obj: *obj, err: err}
 }
 
 // discard deletes the outputs of a merge that was certainly not swapped in.

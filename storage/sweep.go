@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/storage/segment"
@@ -11,10 +13,10 @@ import (
 
 const (
 	// sweepBatches bounds how many batches of retired objects one sweep deletes, sweepList how many keys it looks at
-	// for orphans, purgeRows how many packed rows of a deleted topic one step removes.
-	sweepBatches = 4
+	// for orphans, purgeTopics how many deleted topics one step looks at.
+	sweepBatches = 16
 	sweepList    = 4096
-	purgeRows    = 1024
+	purgeTopics  = 64
 )
 
 // sweep deletes the files of retired objects whose grace has passed, then looks for orphans.
@@ -106,7 +108,9 @@ func (e *Engine) deleteLosers(ctx context.Context, keys []string) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loserTimeout)
 		defer cancel()
 		if err := e.cfg.Store.Delete(ctx, keys); err != nil {
-			e.cfg.Logger.Warn("cannot delete superseded upload attempts", "objects", len(keys), "error", err)
+			if n, log := e.quiet.loud("losers"); log {
+				e.cfg.Logger.Warn("cannot delete superseded upload attempts", "objects", len(keys), "failures", n, "error", err)
+			}
 		}
 	})
 }
@@ -118,12 +122,13 @@ func (t *term) purgeTopics(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list deleted topics: %w", err)
 	}
-	for _, id := range ids {
-		if err := t.purgeTopic(ctx, id); err != nil {
-			return fmt.Errorf("purge topic %s: %w", id, err)
+	var errs []error
+	for _, id := range ids[:min(len(ids), purgeTopics)] {
+		if err := t.purgeTopic(ctx, id); err != nil { // one that cannot be purged does not keep the others
+			errs = append(errs, fmt.Errorf("purge topic %s: %w", id, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (t *term) purgeTopic(ctx context.Context, id catalog.TopicID) error {
@@ -132,36 +137,20 @@ func (t *term) purgeTopic(ctx context.Context, id catalog.TopicID) error {
 	if err != nil {
 		return err
 	}
-	e := catalog.Edit{}
-	deltas := make(map[catalog.ObjectID]catalog.RefDelta)
-	for _, tp := range tps {
-		rows, err := cat.PackedRows(ctx, tp, 0, purgeRows)
-		if err != nil {
-			return err
-		}
-		for _, r := range rows {
-			xs, err := segment.DecodePacked(r.Extents)
-			if err != nil {
-				return fmt.Errorf("decode a packed row: %w", err)
-			}
-			e.Replaces = append(e.Replaces, catalog.RowRef{TopicPartition: tp, Base: r.Base, Version: r.Version})
-			for _, x := range xs {
-				d := deltas[x.Object]
-				deltas[x.Object] = catalog.RefDelta{Object: x.Object, Refs: d.Refs - 1, Live: d.Live - x.Len}
-			}
-		}
-		if len(e.Replaces) >= purgeRows {
-			break
-		}
-	}
-	for _, d := range deltas {
-		e.Deltas = append(e.Deltas, d)
-	}
 	if len(tps) == 0 {
-		e.Purge = []catalog.TopicID{id}
+		return cat.Edit(ctx, t.epoch, catalog.Edit{Purge: []catalog.TopicID{id}})
 	}
-	err = cat.Edit(ctx, t.epoch, e)
-	if errors.Is(err, catalog.ErrConflict) && len(tps) > 0 {
+	slices.SortFunc(tps, catalog.TopicPartition.Compare)
+	spans := make([]catalog.Span, len(tps))
+	for i, tp := range tps {
+		spans[i] = catalog.Span{TopicPartition: tp, To: math.MaxInt64}
+	}
+	c := clipping{t: t}
+	err = eachPacked(ctx, cat, spans, func(r *catalog.PackedRow) error { return c.add(ctx, r, math.MaxInt64) })
+	if err == nil || errors.Is(err, errEnough) {
+		err = c.apply(ctx)
+	}
+	if errors.Is(err, catalog.ErrConflict) {
 		return nil // a repeat whose first answer was lost, or a merge came first: looked at again next time
 	}
 	return err

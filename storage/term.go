@@ -65,6 +65,7 @@ func (e *Engine) begin(ctx context.Context) (*term, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register the broker: %w", err)
 	}
+	e.clock.note(b.LastHeartbeat)
 	if err := e.claim(ctx, b.Epoch); err != nil {
 		return nil, err
 	}
@@ -97,9 +98,11 @@ func (t *term) load(ctx context.Context) error {
 		return err
 	}
 	asked := time.Now()
-	if _, err := t.e.cfg.Catalog.Heartbeat(ctx, t.epoch); err != nil {
+	beat, err := t.e.cfg.Catalog.Heartbeat(ctx, t.epoch)
+	if err != nil {
 		return fmt.Errorf("renew the session: %w", err)
 	}
+	t.e.clock.note(beat.Now)
 	t.trust(asked)
 	return t.acquire(ctx, nil)
 }
@@ -214,7 +217,7 @@ func (t *term) replayLocked(p *partition, st *catalog.PartitionState, list []loa
 		p.appendTailLocked(x.tailExtent)
 		p.mu.next = x.end
 	}
-	p.mu.producers.trim(time.Now().Add(-t.e.cfg.ProducerExpiry).UnixMilli(), t.e.cfg.MaxProducers)
+	p.mu.producers.trim(t.e.clock.now().Add(-t.e.cfg.ProducerExpiry).UnixMilli(), t.e.cfg.MaxProducers)
 	return nil
 }
 
@@ -402,10 +405,11 @@ func (t *term) renew(ctx context.Context) {
 		case <-tick.C:
 		}
 		asked := time.Now()
-		_, err := t.e.cfg.Catalog.Heartbeat(ctx, t.epoch)
+		beat, err := t.e.cfg.Catalog.Heartbeat(ctx, t.epoch)
 		status := "ok"
 		switch {
 		case err == nil:
+			t.e.clock.note(beat.Now)
 			t.trust(asked)
 		case errors.Is(err, catalog.ErrFenced):
 			status = "lost"
@@ -414,7 +418,9 @@ func (t *term) renew(ctx context.Context) {
 			return
 		default:
 			status = "error"
-			t.e.cfg.Logger.Warn("cannot renew the broker's session", "broker_epoch", t.epoch, "error", err)
+			if n, log := t.e.quiet.loud("renew"); log {
+				t.e.cfg.Logger.Warn("cannot renew the broker's session", "broker_epoch", t.epoch, "failures", n, "error", err)
+			}
 		}
 		if t.e.cfg.Hooks.Renewed != nil {
 			t.e.cfg.Hooks.Renewed(status)

@@ -24,23 +24,77 @@ type span struct {
 // OffsetForTimestamp returns the first record at or after ts (milliseconds), in offset order: Kafka's ListOffsets by
 // time. Offset is -1 when there is none below the high watermark.
 func (e *Engine) OffsetForTimestamp(ctx context.Context, tp catalog.TopicPartition, ts int64) (TimestampOffset, error) {
-	for retries := 0; ; retries++ {
-		found, err := e.offsetForTimestamp(ctx, tp, ts)
-		if retries == 2 || !errors.Is(err, errStaleRow) && !errors.Is(err, objstore.ErrNotFound) {
-			return found, err
+	return e.underLease(ctx, tp, func(v *view) (TimestampOffset, error) {
+		found, err := e.firstAt(ctx, v, ts)
+		if err != nil {
+			return noTimestamp, fmt.Errorf("find time %d in %s: %w", ts, tp, err)
 		}
+		return found, nil
+	})
+}
+
+// MaxTimestamp returns the first record that has the largest timestamp of the log (KIP-734).
+func (e *Engine) MaxTimestamp(ctx context.Context, tp catalog.TopicPartition) (TimestampOffset, error) {
+	return e.underLease(ctx, tp, func(v *view) (TimestampOffset, error) {
+		best := int64(-1)
+		err := e.spans(ctx, v, func(s span) (bool, error) {
+			best = max(best, s.maxTS)
+			return true, nil
+		})
+		found := noTimestamp
+		if err == nil && best >= 0 {
+			found, err = e.firstAt(ctx, v, best)
+		}
+		if err != nil {
+			return noTimestamp, fmt.Errorf("find the largest time in %s: %w", tp, err)
+		}
+		return found, nil
+	})
+}
+
+var noTimestamp = TimestampOffset{Offset: -1, Timestamp: -1, LeaderEpoch: -1}
+
+// view is a partition's log as one term knew it at one moment.
+type view struct {
+	p             *partition
+	term          *term
+	start, folded int64
+	tail          []tailExtent
+}
+
+// underLease computes an answer from a view and returns it only if the term it was taken from still leads the
+// partition, under a lease still trusted: else the partition may have been reset under the computation, or moved on
+// elsewhere. A manifest row that was rewritten, or a log start that moved, makes it look again.
+func (e *Engine) underLease(
+	ctx context.Context, tp catalog.TopicPartition, answer func(*view) (TimestampOffset, error),
+) (TimestampOffset, error) {
+	for retries := 0; ; retries++ {
+		p, err := e.lockLed(ctx, tp)
+		if err != nil {
+			return noTimestamp, err
+		}
+		v := view{p: p, term: p.mu.term, start: p.mu.logStart, folded: p.mu.foldedEnd, tail: append([]tailExtent(nil), p.mu.tail...)}
+		p.mu.Unlock()
+		found, err := answer(&v)
+		if retries < 2 && (errors.Is(err, errStaleRow) || errors.Is(err, objstore.ErrNotFound) || errors.Is(err, ErrOffsetOutOfRange)) {
+			continue
+		}
+		if err != nil {
+			return noTimestamp, err
+		}
+		p.mu.Lock()
+		led := p.mu.term == v.term && v.term.trusted()
+		p.mu.Unlock()
+		if !led {
+			return noTimestamp, e.absent(tp)
+		}
+		return found, nil
 	}
 }
 
-func (e *Engine) offsetForTimestamp(ctx context.Context, tp catalog.TopicPartition, ts int64) (TimestampOffset, error) {
-	none := TimestampOffset{Offset: -1, Timestamp: -1, LeaderEpoch: -1}
-	p, err := e.lockLed(ctx, tp)
-	if err != nil {
-		return none, err
-	}
-	p.mu.Unlock()
-	found := none
-	err = e.spans(ctx, p, func(s span) (bool, error) {
+func (e *Engine) firstAt(ctx context.Context, v *view, ts int64) (TimestampOffset, error) {
+	tp, found := v.p.tp, noTimestamp
+	err := e.spans(ctx, v, func(s span) (bool, error) {
 		if s.maxTS < ts {
 			return true, nil
 		}
@@ -63,42 +117,14 @@ func (e *Engine) offsetForTimestamp(ctx context.Context, tp catalog.TopicPartiti
 		}
 		return true, nil
 	})
-	if err != nil {
-		return none, fmt.Errorf("find time %d in %s: %w", ts, tp, err)
-	}
-	return found, nil
-}
-
-// MaxTimestamp returns the first record that has the largest timestamp of the log (KIP-734).
-func (e *Engine) MaxTimestamp(ctx context.Context, tp catalog.TopicPartition) (TimestampOffset, error) {
-	none := TimestampOffset{Offset: -1, Timestamp: -1, LeaderEpoch: -1}
-	p, err := e.lockLed(ctx, tp)
-	if err != nil {
-		return none, err
-	}
-	p.mu.Unlock()
-	best := int64(-1)
-	err = e.spans(ctx, p, func(s span) (bool, error) {
-		best = max(best, s.maxTS)
-		return true, nil
-	})
-	if err != nil {
-		return none, fmt.Errorf("find the largest time in %s: %w", tp, err)
-	}
-	if best < 0 {
-		return none, nil
-	}
-	return e.OffsetForTimestamp(ctx, tp, best)
+	return found, err
 }
 
 // spans walks the partition's extents in offset order until visit says to stop.
-func (e *Engine) spans(ctx context.Context, p *partition, visit func(span) (bool, error)) error {
-	p.mu.Lock()
-	start, folded := p.mu.logStart, p.mu.foldedEnd
-	tail := append([]tailExtent(nil), p.mu.tail...)
-	p.mu.Unlock()
-	for from := start; from < folded; {
-		rows, err := e.cfg.Catalog.PackedRows(ctx, p.tp, from, 64)
+func (e *Engine) spans(ctx context.Context, v *view, visit func(span) (bool, error)) error {
+	start, tail := v.start, v.tail
+	for from := start; from < v.folded; {
+		rows, err := e.cfg.Catalog.PackedRows(ctx, v.p.tp, from, 64)
 		if err != nil {
 			return fmt.Errorf("read the manifest: %w", translate(err))
 		}
@@ -106,20 +132,23 @@ func (e *Engine) spans(ctx context.Context, p *partition, visit func(span) (bool
 			break
 		}
 		for _, r := range rows {
+			if r.Base >= v.folded {
+				break // folded since: the view's tail has it
+			}
 			xs, err := segment.DecodePacked(r.Extents)
 			if err != nil {
 				return fmt.Errorf("decode a packed row: %w: %w", ErrCorrupt, err)
 			}
 			for _, x := range xs {
-				if x.End <= start {
+				if x.End <= start || x.Base >= v.folded {
 					continue
 				}
 				if more, err := visit(span{max(x.Base, start), x.End, x.MaxTimestamp, x.Object}); !more || err != nil {
 					return err
 				}
 			}
-			from = r.End
 		}
+		from = rows[len(rows)-1].End
 	}
 	for i := range tail {
 		base := tail[i].base

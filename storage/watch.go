@@ -14,7 +14,7 @@ type Watcher struct {
 	ch chan struct{}
 	mu struct {
 		sync.Mutex
-		watched map[catalog.TopicPartition]*partition
+		watched map[catalog.TopicPartition]struct{}
 		moved   map[catalog.TopicPartition]struct{}
 		closed  bool
 	}
@@ -23,35 +23,28 @@ type Watcher struct {
 // NewWatcher returns a watcher of nothing. Close it.
 func (e *Engine) NewWatcher() *Watcher {
 	w := &Watcher{e: e, ch: make(chan struct{}, 1)}
-	w.mu.watched = make(map[catalog.TopicPartition]*partition)
+	w.mu.watched = make(map[catalog.TopicPartition]struct{})
 	w.mu.moved = make(map[catalog.TopicPartition]struct{})
 	return w
 }
 
-// Add watches partitions from now on: a move after Add returned is told. Read after Add, not before.
+// Add watches partitions from now on: a move after Add returned is told. Read after Add, not before. A partition that is
+// not known here is watched too, should it come: nothing but the watcher remembers it.
 func (w *Watcher) Add(tps ...catalog.TopicPartition) {
 	for _, tp := range tps {
-		p := w.e.partitionFor(tp)
 		w.mu.Lock()
 		if w.mu.closed {
 			w.mu.Unlock()
 			return
 		}
-		old := w.mu.watched[tp]
-		w.mu.watched[tp] = p
+		w.mu.watched[tp] = struct{}{}
 		w.mu.Unlock()
-		if old == p {
-			continue
-		}
-		if old != nil {
-			old.unwatch(w)
-		}
-		p.watch(w)
+		w.e.watch(tp, w)
 		w.mu.Lock()
-		gone := w.mu.closed || w.mu.watched[tp] != p // Remove or Close came between
+		_, wanted := w.mu.watched[tp] // false: Remove or Close came between
 		w.mu.Unlock()
-		if gone {
-			p.unwatch(w)
+		if !wanted {
+			w.e.unwatch(tp, w)
 		}
 	}
 }
@@ -60,13 +53,52 @@ func (w *Watcher) Add(tps ...catalog.TopicPartition) {
 func (w *Watcher) Remove(tps ...catalog.TopicPartition) {
 	for _, tp := range tps {
 		w.mu.Lock()
-		p := w.mu.watched[tp]
+		_, watched := w.mu.watched[tp]
 		delete(w.mu.watched, tp)
 		delete(w.mu.moved, tp)
 		w.mu.Unlock()
-		if p != nil {
-			p.unwatch(w)
+		if watched {
+			w.e.unwatch(tp, w)
 		}
+	}
+}
+
+// watch registers a watcher with the partition's object, or until there is one with the engine. Making one here would
+// bring back that of a topic that was deleted, for ever.
+func (e *Engine) watch(tp catalog.TopicPartition, w *Watcher) {
+	if p := e.lookup(tp); p != nil {
+		p.watch(w)
+		return
+	}
+	e.mu.Lock()
+	p := e.mu.partitions[tp] // made meanwhile
+	if p == nil {
+		ws := e.mu.waiting[tp]
+		if ws == nil {
+			ws = make(map[*Watcher]struct{})
+			e.mu.waiting[tp] = ws
+		}
+		ws[w] = struct{}{}
+	}
+	e.mu.Unlock()
+	if p != nil {
+		p.watch(w)
+	}
+}
+
+// unwatch undoes watch. The object of a partition that was dropped keeps its watchers, and goes with the last of them.
+func (e *Engine) unwatch(tp catalog.TopicPartition, w *Watcher) {
+	e.mu.Lock()
+	p := e.mu.partitions[tp]
+	if ws := e.mu.waiting[tp]; ws != nil {
+		delete(ws, w)
+		if len(ws) == 0 {
+			delete(e.mu.waiting, tp)
+		}
+	}
+	e.mu.Unlock()
+	if p != nil {
+		p.unwatch(w)
 	}
 }
 
@@ -92,11 +124,11 @@ func (w *Watcher) Take(dst []catalog.TopicPartition) []catalog.TopicPartition {
 func (w *Watcher) Close() {
 	w.mu.Lock()
 	w.mu.closed = true
-	ps := w.mu.watched
+	tps := w.mu.watched
 	w.mu.watched = nil
 	w.mu.Unlock()
-	for _, p := range ps {
-		p.unwatch(w)
+	for tp := range tps {
+		w.e.unwatch(tp, w)
 	}
 }
 
