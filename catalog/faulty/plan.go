@@ -48,6 +48,15 @@ const (
 	OpListRetired
 	OpForgetRetired
 	OpKnownObjects
+	// Those of catalog.Fleet. Listen is counted when it begins.
+	OpMoveLeases
+	OpAskMoves
+	OpSetDraining
+	OpReadMerges
+	OpAnnounce
+	OpListen
+	OpAttach
+	OpDetached
 	opCount
 )
 
@@ -88,6 +97,14 @@ var opNames = [opCount]string{
 	OpListRetired:      "list_retired",
 	OpForgetRetired:    "forget_retired",
 	OpKnownObjects:     "known_objects",
+	OpMoveLeases:       "move_leases",
+	OpAskMoves:         "ask_moves",
+	OpSetDraining:      "set_draining",
+	OpReadMerges:       "read_merges",
+	OpAnnounce:         "announce",
+	OpListen:           "listen",
+	OpAttach:           "attach",
+	OpDetached:         "detached",
 }
 
 func (o Op) String() string {
@@ -97,10 +114,15 @@ func (o Op) String() string {
 	return opNames[o]
 }
 
-// Ops are all operations but OpAny.
-func Ops() []Op {
-	ops := make([]Op, 0, opCount-1)
-	for o := OpAny + 1; o < opCount; o++ {
+// Ops are all operations of catalog.Catalog.
+func Ops() []Op { return opsFrom(OpAny+1, OpMoveLeases) }
+
+// FleetOps are all operations of catalog.Fleet.
+func FleetOps() []Op { return opsFrom(OpMoveLeases, opCount) }
+
+func opsFrom(first, end Op) []Op {
+	ops := make([]Op, 0, end-first)
+	for o := first; o < end; o++ {
 		ops = append(ops, o)
 	}
 	return ops

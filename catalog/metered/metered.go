@@ -45,9 +45,18 @@ const (
 	OpListRetired      = "list_retired"
 	OpForgetRetired    = "forget_retired"
 	OpKnownObjects     = "known_objects"
+
+	// Those of catalog.Fleet. Of Listen, which lasts, nothing is told.
+	OpMoveLeases  = "move_leases"
+	OpAskMoves    = "ask_moves"
+	OpSetDraining = "set_draining"
+	OpReadMerges  = "read_merges"
+	OpAnnounce    = "announce"
+	OpAttach      = "attach"
+	OpDetached    = "detached"
 )
 
-// Ops are all names of calls, so that a metric can exist before its first call.
+// Ops are all names of calls of catalog.Catalog, so that a metric can exist before its first call.
 func Ops() []string {
 	return []string{
 		OpClusterID, OpAllocateIDs, OpPing, OpTopicSet, OpCreateTopic, OpDeleteTopic,
@@ -57,6 +66,11 @@ func Ops() []string {
 		OpPackedPartitions, OpSetLogStart, OpEdit, OpObjectsByID, OpMergeCandidates, OpFoldedObjects,
 		OpListRetired, OpForgetRetired, OpKnownObjects, OpPackedSpans, OpSparseObjects,
 	}
+}
+
+// FleetOps are the names of the calls of catalog.Fleet.
+func FleetOps() []string {
+	return []string{OpMoveLeases, OpAskMoves, OpSetDraining, OpReadMerges, OpAnnounce, OpAttach, OpDetached}
 }
 
 // Event is one finished call.
