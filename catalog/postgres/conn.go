@@ -1,0 +1,272 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/streamhouse/streamhouse/catalog"
+)
+
+// attempts is how often a call is tried when trying again is harmless and may work at once: reads on a lost connection,
+// statements that were never sent, transactions that the server rolled back for a deadlock.
+const attempts = 5
+
+// calls are what Close has to end. Safe for concurrent use.
+type calls struct {
+	mu   sync.Mutex
+	last uint64
+	ends map[uint64]context.CancelFunc
+	over bool
+}
+
+// add registers a call until done is called. After endAll it is ended at once.
+func (c *calls) add(end context.CancelFunc) (done func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		end()
+		return func() {}
+	}
+	if c.ends == nil {
+		c.ends = make(map[uint64]context.CancelFunc)
+	}
+	c.last++
+	id := c.last
+	c.ends[id] = end
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.ends, id)
+	}
+}
+
+func (c *calls) endAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+	for _, end := range c.ends {
+		end()
+	}
+}
+
+// run bounds one call in time, by p's limit, the caller's context and Close, and translates its error.
+func (c *Catalog) run(ctx context.Context, p *pool, op string, fn func(ctx context.Context) error) error {
+	if c.closed.Err() != nil {
+		return fmt.Errorf("%s: %w", op, catalog.ErrClosed)
+	}
+	inner, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	defer c.calls.add(cancel)()
+	err := fn(inner)
+	switch {
+	case err == nil:
+		return nil
+	case !ours(err) && c.closed.Err() != nil:
+		return fmt.Errorf("%s: %w: %w", op, catalog.ErrClosed, err)
+	}
+	return fmt.Errorf("%s: %w", op, translate(inner, err))
+}
+
+// again tries fn again while harmless says that its error allows that.
+func (c *Catalog) again(ctx context.Context, fn func() error, harmless func(error) bool) error {
+	for n := 1; ; n++ {
+		err := fn()
+		if err == nil || ours(err) {
+			return err
+		}
+		if lost(err) && ctx.Err() == nil {
+			c.general.Reset() // the other idle connections are as dead; those in use find out themselves
+			c.urgent.Reset()
+		}
+		if n == attempts || ctx.Err() != nil || !harmless(err) {
+			return err
+		}
+		if n > 1 {
+			select {
+			case <-time.After(time.Duration(rand.Int64N(int64(10*time.Millisecond) << n))):
+			case <-ctx.Done():
+				return err
+			}
+		}
+	}
+}
+
+// unsent tells whether a single statement can be sent again: it never left, or the server undid it.
+func unsent(err error) bool { return pgconn.SafeToRetry(err) || rolledBack(err) }
+
+// statement runs one statement that writes.
+func (c *Catalog) statement(ctx context.Context, p *pool, op string, fn func(ctx context.Context) error) error {
+	return c.run(ctx, p, op, func(ctx context.Context) error {
+		return c.again(ctx, func() error { return fn(ctx) }, unsent)
+	})
+}
+
+// read runs one statement that only reads. scan is called for each row, and all of it again when the connection is lost in
+// between: begin makes it start afresh.
+func (c *Catalog) read(ctx context.Context, op, sql string, args []any, begin func(), scan func(pgx.Rows) error) error {
+	return c.run(ctx, c.general, op, func(ctx context.Context) error {
+		return c.again(ctx, func() error {
+			begin()
+			rows, err := c.general.Query(ctx, sql, args...)
+			if err != nil {
+				return err
+			}
+			return each(rows, scan)
+		}, func(err error) bool { return lost(err) || rolledBack(err) })
+	})
+}
+
+// each scans all rows and closes them.
+func each(rows pgx.Rows, scan func(pgx.Rows) error) error {
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// collect reads rows into a slice.
+func collect[T any](ctx context.Context, c *Catalog, op, sql string, scan func(pgx.Rows) (T, error), args ...any) ([]T, error) {
+	var out []T
+	err := c.read(ctx, op, sql, args, func() { out = nil }, func(rows pgx.Rows) error {
+		v, err := scan(rows)
+		out = append(out, v)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// tx is a transaction, read committed. It is used by one goroutine, within one call, whose context it carries.
+type tx struct {
+	pgx.Tx
+
+	c   *Catalog
+	ctx context.Context
+}
+
+// write runs fn in a transaction and commits it. fn is run again when the server undid it for a deadlock; whether a
+// transaction whose COMMIT got no answer was applied is not known, and said.
+func (c *Catalog) write(ctx context.Context, p *pool, op string, fn func(t *tx) error) error {
+	return c.run(ctx, p, op, func(ctx context.Context) error {
+		return c.again(ctx, func() error { return c.transact(ctx, p, fn) }, unsent)
+	})
+}
+
+func (c *Catalog) transact(ctx context.Context, p *pool, fn func(t *tx) error) (err error) {
+	begun, err := p.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			// After an error nothing of it must stay, whatever becomes of ctx; a connection that cannot say so is closed.
+			ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			_ = begun.Rollback(ending)
+		}
+	}()
+	if err := fn(&tx{Tx: begun, c: c, ctx: ctx}); err != nil {
+		return unretriable(err)
+	}
+	if err := begun.Commit(ctx); err != nil {
+		if errors.Is(err, pgx.ErrTxCommitRollback) {
+			return fmt.Errorf("%w: %w", catalog.ErrUnavailable, err)
+		}
+		return doubtError{err}
+	}
+	return nil
+}
+
+// doubtError is an error of COMMIT. It never counts as unsent.
+type doubtError struct{ error }
+
+func (e doubtError) Unwrap() error { return e.error }
+
+// SafeToRetry hides the driver's opinion.
+func (doubtError) SafeToRetry() bool { return false }
+
+// unretriable keeps an error within a transaction from counting as "never sent": statements before it were.
+func unretriable(err error) error {
+	if rolledBack(err) || ours(err) {
+		return err
+	}
+	return doubtError{err}
+}
+
+// exec runs a statement and returns how many rows it changed.
+func (t *tx) exec(sql string, args ...any) (int64, error) {
+	tag, err := t.Exec(t.ctx, sql, args...)
+	return tag.RowsAffected(), err
+}
+
+// one runs a query for at most one row and tells whether there was one.
+func (t *tx) one(sql string, into []any, args ...any) (bool, error) {
+	err := t.QueryRow(t.ctx, sql, args...).Scan(into...)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (t *tx) query(sql string, scan func(pgx.Rows) error, args ...any) error {
+	rows, err := t.Query(t.ctx, sql, args...)
+	if err != nil {
+		return err
+	}
+	return each(rows, scan)
+}
+
+// guard locks the broker's row against the fence, which takes it FOR UPDATE, and refuses a fenced epoch. Commits, which
+// change no key of the row, go on beside it.
+func (t *tx) guard(epoch catalog.BrokerEpoch) error {
+	return t.guarded(epoch, "SELECT 1 FROM catalog_brokers WHERE epoch = $1 AND NOT fenced FOR KEY SHARE")
+}
+
+// guardAlone is guard that also waits for commits of the epoch that are under way, and holds up later ones.
+func (t *tx) guardAlone(epoch catalog.BrokerEpoch) error {
+	return t.guarded(epoch, "SELECT 1 FROM catalog_brokers WHERE epoch = $1 AND NOT fenced FOR NO KEY UPDATE")
+}
+
+func (t *tx) guarded(epoch catalog.BrokerEpoch, sql string) error {
+	found, err := t.one(sql, []any{new(int)}, int64(epoch))
+	if err == nil && !found {
+		err = fmt.Errorf("broker epoch %d: %w", epoch, catalog.ErrFenced)
+	}
+	return err
+}
+
+// bump adds one to a counter and returns its new value. It holds up all others that do so until the transaction ends, so it
+// comes last, but for topics_version, which comes first: it is the lock of all that changes topics.
+func (t *tx) bump(counter string) (value int64, err error) {
+	found, err := t.one("UPDATE catalog_counters SET value = value + 1 WHERE name = $1 RETURNING value", []any{&value}, counter)
+	if err == nil && !found {
+		err = fmt.Errorf("%w: counter %s is missing", ErrDamaged, counter)
+	}
+	return value, err
+}
+
+func (t *tx) bumpLeases() error {
+	_, err := t.bump("leases_version")
+	return err
+}
+
+// keepClock remembers the time when rows that carry it go.
+func (t *tx) keepClock() error {
+	_, err := t.exec("UPDATE catalog_clock SET floor = greatest(floor, catalog_now($1))", t.c.time.parameter())
+	return err
+}
+
+// limited keeps a limit from meaning something odd when it is negative.
+func limited(n int) int64 { return int64(max(n, 0)) }

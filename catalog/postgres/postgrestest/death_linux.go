@@ -1,0 +1,6 @@
+package postgrestest
+
+import "syscall"
+
+// dieWithParent has the kernel kill the child when its parent dies, however that happens.
+func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL }
