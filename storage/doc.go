@@ -25,7 +25,7 @@
 //
 // # Rewrites
 //
-// Three things rewrite the manifest, none of them changes an offset or a record:
+// Some things rewrite the manifest, none of them changes an offset or a record:
 //
 //   - hot merge: a run of small objects of the tail becomes one segment and one tail row (generation 1). Its bytes
 //     come from the tail cache.
@@ -33,8 +33,33 @@
 //     and leader-epoch histories are computed from the folded rows and the tail rows alone, never from what this
 //     process believes.
 //   - segment merge: folded objects of one generation become fewer, with longer runs per partition (generation + 1).
+//   - trim: extents below the log start leave the packed rows, soon after DeleteRecords, or after a start for what an
+//     earlier process left. An object that no extent refers to any more is retired in the same statement, whatever its
+//     generation; a partition keeps at most one extent that lies partly below its log start.
+//   - space rewrite: folded objects of at least catalog.SparseBytes of which less than half is live, also of the last
+//     generation, are copied together, without what is dead. At most one at a time, of segmentBytes, in slowEvery.
 //
-// A byte is rewritten at most maxGeneration times (4): once hot, three times folded.
+// How often a byte is rewritten: at most maxGeneration times (4) by merges, once hot, three times folded. Space rewrites
+// come on top, and never copy more than they give back: what is copied is less than half of the objects that go. So
+// all of them together copy fewer bytes than were deleted.
+//
+// The keeper does these one at a time, in one goroutine, and gives each its turn: the tail first, also in the midst of a
+// merge, then generations in turn, then the rest. Statements are kept small (hotMergeObjects, foldObjects, clipRows), since
+// commits wait behind each in a catalog with one writer: about 2 ms. A fold or merge cannot be smaller than one object
+// though: where that has data of thousands of partitions, it takes longer.
+//
+// # Damage
+//
+// What a merge cannot read as it was written is set aside, for as long as this process lives, with one warning: it stays
+// in the manifest, reads of it fail with ErrCorrupt, everything else is merged without it.
+//
+// # Time
+//
+// Ages of tail rows and of producers are by the catalog's clock, which the engine follows through the answers to
+// registrations, heartbeats and commits. The local clock only measures how long something took.
+//
+// Answers that depend on the end or start of the log (offsets by time, out of range) are given only if the term they
+// were computed from still leads the partition, under a lease still trusted. Anything else is ErrNotLeader.
 //
 // # Locks
 //
