@@ -22,7 +22,7 @@
 //
 // If the attempts end without certainty, the error wraps [objstore.ErrInDoubt] or is itself one after which
 // [objstore.InDoubt] is true. A key is never hedged against itself: whoever wants a second try in parallel uses
-// another key (the engine does) and cancels the slower Put, whose object, if it came to be, is an orphan.
+// another key, as only the engine can, and cancels the slower Put, whose object, if it came to be, is an orphan.
 //
 // # Time
 //

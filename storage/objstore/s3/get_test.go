@@ -79,7 +79,7 @@ func TestGetFaults(t *testing.T) {
 	for name, fault := range getFaults {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, e := throughProxy(t, func(o *Options) { o.StallTimeout = 300 * time.Millisecond },
+			s, e := throughProxy(t, func(o *Options) { o.StallTimeout = 2 * time.Second },
 				func(p *proxy, kind string, n int, w http.ResponseWriter, r *http.Request) {
 					if kind == http.MethodGet && n == 1 {
 						fault.answer(p, w, r)

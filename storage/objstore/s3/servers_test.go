@@ -345,7 +345,7 @@ func throughProxy(t *testing.T, change func(*Options), handle func(p *proxy, kin
 	o := target.options()
 	e := &events{}
 	o.Endpoint, o.Hooks = p.url, e.hooks()
-	o.StallTimeout, o.RetryFor = time.Second, 5*time.Second
+	o.StallTimeout, o.RetryFor = 2*time.Second, 15*time.Second
 	if change != nil {
 		change(&o)
 	}
