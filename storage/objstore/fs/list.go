@@ -22,14 +22,47 @@ func (s *Store) List(ctx context.Context, prefix, after string, limit int) ([]ob
 	if limit <= 0 || limit > objstore.MaxList {
 		limit = objstore.MaxList
 	}
+	// Volumes first: objects move from them to files, never back, so none is missed.
+	var (
+		small []objstore.Info
+		err   error
+	)
+	if s.view != nil {
+		small, err = s.view.list(prefix, after, limit+1)
+	} else {
+		small = s.volumes.list(prefix, after, limit+1)
+	}
 	l := lister{ctx: ctx, store: s, prefix: prefix, after: after, limit: limit}
-	if err := l.walk(""); err != nil {
+	if err == nil {
+		err = l.walk("")
+	}
+	if err != nil {
 		return nil, false, fmt.Errorf("list objects: %w", err)
 	}
-	if len(l.found) > limit {
-		return l.found[:limit:limit], true, nil
+	all := merged(small, l.found)
+	if len(all) > limit {
+		return all[:limit:limit], true, nil
 	}
-	return l.found, false, nil
+	return all, false, nil
+}
+
+// merged returns both lists in the order of keys, each key once: an object on its way from a volume to a file is in both.
+func merged(a, b []objstore.Info) []objstore.Info {
+	if len(a) == 0 {
+		return b
+	}
+	all := make([]objstore.Info, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		switch c := cmp.Compare(a[0].Key, b[0].Key); {
+		case c < 0:
+			all, a = append(all, a[0]), a[1:]
+		case c > 0:
+			all, b = append(all, b[0]), b[1:]
+		default:
+			all, a, b = append(all, a[0]), a[1:], b[1:]
+		}
+	}
+	return append(append(all, a...), b...)
 }
 
 type lister struct {

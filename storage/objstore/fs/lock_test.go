@@ -92,24 +92,45 @@ func TestLockSurvivesAnUnreadableHolder(t *testing.T) {
 
 func crashBody(key string) objstore.Body {
 	slices := make([][]byte, 100)
+	if strings.HasPrefix(key, "small/") {
+		slices = slices[:4+len(key)] // about 20 KiB
+	}
 	for i := range slices {
 		slices[i] = []byte(strings.Repeat(key, 1+i*10))
 	}
 	return objstore.NewBody(slices...)
 }
 
+func crashKey(how string, w, i int) string {
+	if how == "volumes" && i%20 != 19 {
+		return fmt.Sprintf("small/h%d/%d-%d", i/5, w, i)
+	}
+	return fmt.Sprintf("log/h%d/%d-%d", i/5, w, i)
+}
+
 // Killed at any moment, a store holds every object it acknowledged, no part of any, and no litter once reopened.
 func TestKilledWhilePutting(t *testing.T) {
 	if how := os.Getenv(childEnv); how != "" {
-		s, err := Open(childRoot, Options{})
+		opts := Options{VolumeObjectBytes: -1}
+		if how == "volumes" {
+			opts = tiny()
+			opts.VolumeBytes, opts.VolumeObjectBytes, opts.VolumeBudget = 1<<20, 256<<10, 3<<20
+		}
+		s, err := Open(childRoot, opts)
 		require.NoError(t, err)
-		s.nameless.Store(how == "nameless" && s.nameless.Load())
+		s.nameless.Store(how != "named" && s.nameless.Load())
 		for w := range 3 {
 			go func() {
 				for i := 0; ; i++ {
-					key := fmt.Sprintf("log/h%d/%d-%d", i/5, w, i)
+					key := crashKey(how, w, i)
 					if s.Put(t.Context(), key, crashBody(key)) == nil {
 						fmt.Fprintf(os.Stdout, "put %s\n", key) // one write: lines do not mix
+					}
+					if i%7 == 6 { // of one that was acknowledged; it is not there after it is said to be gone
+						key := crashKey(how, w, i-3)
+						if s.Delete(t.Context(), []string{key}) == nil {
+							fmt.Fprintf(os.Stdout, "gone %s\n", key)
+						}
 					}
 				}
 			}()
@@ -117,37 +138,73 @@ func TestKilledWhilePutting(t *testing.T) {
 		_, _ = os.Stdin.Read(make([]byte, 1))
 		return
 	}
-	for _, way := range []string{"nameless", "named"} {
+	for _, way := range []string{"nameless", "named", "volumes"} {
 		for after := range 6 {
 			dir := t.TempDir()
 			root := filepath.Join(dir, childRoot)
 			child, lines := startChild(t, t.Name(), dir, way)
-			acknowledged := make(map[string]bool)
-			for range 1 + 3*after {
-				acknowledged[nextLine(t, lines, "put ")] = true
+			acknowledged, gone := make(map[string]bool), make(map[string]bool)
+			said := func(line string) bool {
+				if key, ok := strings.CutPrefix(line, "gone "); ok {
+					gone[key] = true
+				}
+				key, ok := strings.CutPrefix(line, "put ")
+				if ok {
+					acknowledged[key] = true
+				}
+				return ok
+			}
+			enough := 1 + 3*after
+			if way == "volumes" {
+				enough *= 20 // several volumes
+			}
+			for n := 0; n < enough; {
+				require.True(t, lines.Scan(), "the child ended: %v", lines.Err())
+				if said(lines.Text()) {
+					n++
+				}
 			}
 			require.NoError(t, child.Process.Kill())
 			for lines.Scan() { // acknowledged, and not yet read by us
-				if key, ok := strings.CutPrefix(lines.Text(), "put "); ok {
-					acknowledged[key] = true
-				}
+				said(lines.Text())
 			}
 			_ = child.Wait()
 
 			s, err := Open(root, Options{})
 			require.NoError(t, err)
-			objects, more, err := s.List(t.Context(), "", "", 0)
-			require.NoError(t, err)
-			require.False(t, more)
-			require.Len(t, filesUnder(t, root), len(objects), "nothing but objects")
+			var objects []objstore.Info
+			for more := true; more; {
+				after := ""
+				if len(objects) > 0 {
+					after = objects[len(objects)-1].Key
+				}
+				var page []objstore.Info
+				page, more, err = s.List(t.Context(), "", after, 0)
+				require.NoError(t, err)
+				objects = append(objects, page...)
+			}
+			if way == "volumes" {
+				require.DirExists(t, filepath.Join(root, volumesName))
+			} else {
+				require.Len(t, filesUnder(t, root), len(objects), "nothing but objects")
+			}
 			for _, info := range objects {
 				body := crashBody(info.Key)
 				outcome, err := objstore.Settle(t.Context(), s, info.Key, body.Size, body.Checksum)
 				require.NoError(t, err)
 				require.Equal(t, objstore.Stored, outcome, info.Key)
 				delete(acknowledged, info.Key)
+				require.False(t, gone[info.Key], "%s was deleted", info.Key)
 			}
-			require.Empty(t, acknowledged, "acknowledged and lost")
+			// What was being deleted, and is not said to be gone, may be either.
+			for key := range acknowledged {
+				var w, i int
+				_, err := fmt.Sscanf(key[strings.LastIndexByte(key, '/')+1:], "%d-%d", &w, &i)
+				require.NoError(t, err)
+				if !gone[key] && i%7 != 3 {
+					require.Fail(t, "acknowledged and lost", key)
+				}
+			}
 			require.NoError(t, s.Close())
 		}
 	}

@@ -25,13 +25,12 @@ const (
 	largeBody = 1 << 20
 )
 
-// writeBody writes body to the empty file f and returns its checksum. The data need not be on disk.
+// writeBody writes body to the empty file f and returns its checksum, from verifyBelow on what the body says. The data
+// need not be on disk.
 func writeBody(ctx context.Context, f *os.File, body objstore.Body) (uint32, error) {
 	fd := int(f.Fd())
 	if body.Size >= largeBody {
-		// Also tells a full disk before anything is written. Not every file system can.
-		err := retryInterrupted(func() error { return unix.Fallocate(fd, 0, 0, body.Size) })
-		if err != nil && !isUnsupported(err) {
+		if err := allocate(f, body.Size); err != nil {
 			return 0, fmt.Errorf("allocate: %w", err)
 		}
 	}
@@ -45,8 +44,10 @@ func writeBody(ctx context.Context, f *os.File, body objstore.Body) (uint32, err
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		for _, slice := range vector {
-			sum = objstore.UpdateChecksum(sum, slice)
+		if body.Size < verifyBelow {
+			for _, slice := range vector {
+				sum = objstore.UpdateChecksum(sum, slice)
+			}
 		}
 		start := off
 		for rest := vector; size > 0; {
@@ -87,7 +88,39 @@ func writeBody(ctx context.Context, f *os.File, body objstore.Body) (uint32, err
 	if err := flush(); err != nil {
 		return 0, err
 	}
+	if body.Size >= verifyBelow {
+		sum = body.Checksum
+	}
 	return sum, nil
+}
+
+// allocate gives f its blocks, where the file system can. It tells a full disk before anything is written.
+func allocate(f *os.File, size int64) error {
+	err := retryInterrupted(func() error { return unix.Fallocate(int(f.Fd()), 0, 0, size) })
+	if isUnsupported(err) {
+		return nil
+	}
+	return err
+}
+
+// writeOut has the disk write n bytes at off, and waits for it. What comes of it is told by the sync that follows.
+func writeOut(f *os.File, off, n int64) {
+	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	_ = unix.SyncFileRange(int(f.Fd()), off, n, all)
+}
+
+// startOut has the disk write n bytes at off.
+func startOut(f *os.File, off, n int64) {
+	_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
+}
+
+// freeBytes tells how much the file system of dir has free for us.
+func freeBytes(dir string) (int64, bool) {
+	var stat unix.Statfs_t
+	if err := retryInterrupted(func() error { return unix.Statfs(dir, &stat) }); err != nil {
+		return 0, false
+	}
+	return int64(stat.Bavail) * stat.Bsize, true
 }
 
 // advance drops the first n bytes of vector, whose elements it may change: they are ours, what they point to is not.
