@@ -91,7 +91,7 @@ func TestUsageErrorsSayWhatToDo(t *testing.T) {
 		{[]string{"frob"}, []string{"unexpected argument frob", "Run `streamhouse --help`"}},
 		{[]string{"topic", "creat"}, []string{`did you mean "create"`, "Run `streamhouse topic --help`"}},
 		{[]string{"bench", "produce", "--frob"}, []string{"unknown flag --frob", "Run `streamhouse bench produce --help`"}},
-		{[]string{"serve", "--addr=x", "--catalog=postgres://h/d"}, []string{"--addr", "\n  --catalog", "streamhouse serve --help"}},
+		{[]string{"serve", "--addr=x", "--catalog=postgres://h"}, []string{"--addr", "\n  --catalog", "streamhouse serve --help"}},
 		{[]string{"serve", "--config=/does/not/exist.yaml"}, []string{"read configuration file"}},
 		{[]string{"topic", "create", "t", "--partitions=0"}, []string{"--partitions 0"}},
 		{[]string{"topic", "alter", "t"}, []string{"nothing to alter"}},

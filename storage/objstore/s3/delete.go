@@ -55,7 +55,7 @@ func (s *Store) deleteBatch(ctx context.Context, keys []string) (left []string, 
 		for i, key := range left {
 			objects[i].Key = aws.String(s.prefix + key)
 		}
-		out, err := s.client.DeleteObjects(a.ctx, &sdk.DeleteObjectsInput{
+		out, err := s.calls.remove(a.ctx, &sdk.DeleteObjectsInput{
 			// Not quiet: only what the answer names is gone. A body that is no answer at all names nothing.
 			Bucket: &s.opts.Bucket, Delete: &types.Delete{Objects: objects},
 		})

@@ -40,7 +40,7 @@ func (s *Store) GetRange(ctx context.Context, key string, off int64, p []byte) e
 // getOnce fills p with one request.
 func (s *Store) getOnce(a *attempt, name string, off int64, p []byte) error {
 	last := off + int64(len(p)) - 1
-	out, err := s.client.GetObject(a.ctx, &sdk.GetObjectInput{
+	out, err := s.calls.get(a.ctx, &sdk.GetObjectInput{
 		Bucket: &s.opts.Bucket,
 		Key:    &name,
 		Range:  aws.String("bytes=" + strconv.FormatInt(off, 10) + "-" + strconv.FormatInt(last, 10)),
@@ -126,7 +126,7 @@ func (s *Store) Head(ctx context.Context, key string) (objstore.Info, error) {
 	info := objstore.Info{Key: key}
 	err := s.run(ctx, opHead, key, 0, nil, func(a *attempt) error {
 		name := s.prefix + key
-		out, err := s.client.HeadObject(a.ctx, &sdk.HeadObjectInput{
+		out, err := s.calls.head(a.ctx, &sdk.HeadObjectInput{
 			Bucket: &s.opts.Bucket, Key: &name, ChecksumMode: types.ChecksumModeEnabled,
 		})
 		if err != nil {

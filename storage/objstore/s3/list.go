@@ -58,7 +58,7 @@ func (s *Store) listPage(ctx context.Context, prefix, from string, limit int) (p
 		if from != "" {
 			input.StartAfter = aws.String(s.prefix + from)
 		}
-		out, err := s.client.ListObjectsV2(a.ctx, input)
+		out, err := s.calls.list(a.ctx, input)
 		if err != nil {
 			return err
 		}

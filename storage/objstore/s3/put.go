@@ -61,7 +61,7 @@ func isConflict(err error) bool {
 
 // putOnce sends body under name, the whole key, if nothing is there.
 func (s *Store) putOnce(a *attempt, name string, body objstore.Body) error {
-	_, err := s.put.PutObject(a.ctx, &sdk.PutObjectInput{
+	_, err := s.calls.put(a.ctx, &sdk.PutObjectInput{
 		Bucket:         &s.opts.Bucket,
 		Key:            &name,
 		Body:           a.send(body.Slices, body.Size),

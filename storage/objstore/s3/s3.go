@@ -23,9 +23,8 @@ type Store struct {
 	opts   Options
 	prefix string // empty, or ending with a slash
 
-	client *sdk.Client
-	put    *sdk.Client // the same, for requests whose payload is not signed
-	http   *httpClient
+	calls calls
+	http  *httpClient
 
 	pacer  pacer
 	budget budget
@@ -100,15 +99,30 @@ func newStore(ctx context.Context, opts Options) (*Store, error) {
 		o.ContinueHeaderThresholdBytes = -1 // "Expect: 100-continue" costs a round trip per put
 		o.APIOptions = append(o.APIOptions, middleware.AddUserAgentKeyValue("streamhouse", opts.Version))
 	}
-	s.client = sdk.NewFromConfig(cfg, configure)
-	s.put = s.client
+	client := sdk.NewFromConfig(cfg, configure)
+	put := client
 	if !opts.SignedPayload {
-		s.put = sdk.NewFromConfig(cfg, configure, func(o *sdk.Options) {
+		put = sdk.NewFromConfig(cfg, configure, func(o *sdk.Options) {
 			o.APIOptions = append(o.APIOptions, v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)
 		})
 	}
+	s.calls = calls{
+		put: put.PutObject, get: client.GetObject, head: client.HeadObject, list: client.ListObjectsV2, remove: client.DeleteObjects,
+	}
 	return s, nil
 }
+
+// calls are the SDK's methods that the store uses. As values they let the linker drop the hundred others, which a
+// client in a field would keep in the binary: 12 MB of it.
+type calls struct {
+	put    call[sdk.PutObjectInput, sdk.PutObjectOutput] // its payload is not signed, unless asked for
+	get    call[sdk.GetObjectInput, sdk.GetObjectOutput]
+	head   call[sdk.HeadObjectInput, sdk.HeadObjectOutput]
+	list   call[sdk.ListObjectsV2Input, sdk.ListObjectsV2Output]
+	remove call[sdk.DeleteObjectsInput, sdk.DeleteObjectsOutput]
+}
+
+type call[In, Out any] = func(context.Context, *In, ...func(*sdk.Options)) (*Out, error)
 
 // Close implements [objstore.Store]. Calls under way end with ErrClosed.
 func (s *Store) Close() error {

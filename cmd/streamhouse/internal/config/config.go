@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -46,32 +45,6 @@ type Config struct {
 	MaxPartitionMetrics int
 }
 
-// Kind says which implementation a [Location] names.
-type Kind string
-
-// The kinds of this version.
-const (
-	KindSQLite Kind = "sqlite" // of catalogs
-	KindFile   Kind = "file"   // of stores
-	KindMemory Kind = "memory" // of both; gone when the process ends
-)
-
-// Location is where a catalog or a store is.
-type Location struct {
-	Kind    Kind
-	Path    string        // absolute; "" for memory
-	Latency time.Duration // added to each call of a store, for measurements
-}
-
-// String writes it as it is given.
-func (l Location) String() string {
-	s := string(l.Kind) + ":" + l.Path
-	if l.Latency > 0 {
-		s += "?latency=" + l.Latency.String()
-	}
-	return s
-}
-
 const (
 	minMemoryLimit    = 64 * MiB
 	minFlushBytes     = 64 * KiB
@@ -82,6 +55,12 @@ const (
 	maxStoreLatency   = time.Minute
 	maxFlushInterval  = 10 * time.Second
 	maxPartitionCount = 100_000
+
+	localFlushInterval  = time.Millisecond
+	remoteFlushInterval = 100 * time.Millisecond // each PUT costs money and tens of milliseconds
+	localObjectGrace    = 30 * time.Second
+	remoteObjectGrace   = time.Hour // also how far back the catalog may be restored
+	minSharedGrace      = 30 * time.Second
 )
 
 // Resolve checks the settings and works out what was left open. It reads the addresses of the network interfaces when
@@ -90,8 +69,7 @@ func (f Flags) Resolve() (Config, error) { return f.resolve(net.InterfaceAddrs) 
 
 func (f Flags) resolve(interfaces func() ([]net.Addr, error)) (Config, error) {
 	c := Config{
-		FlushInterval: f.FlushInterval, FlushBytes: int64(f.FlushBytes),
-		MergeInterval: f.MergeInterval, ObjectGrace: f.ObjectGrace,
+		FlushBytes: int64(f.FlushBytes), MergeInterval: f.MergeInterval,
 		NumPartitions:  f.NumPartitions,
 		MaxConnections: f.MaxConnections, MaxConnectionsPerIP: f.MaxConnectionsPerIP,
 		MaxRequestBytes: int64(f.MaxRequestBytes), MemoryLimit: int64(f.MemoryLimit),
@@ -115,7 +93,20 @@ func (f Flags) resolve(interfaces func() ([]net.Addr, error)) (Config, error) {
 	if c.Store, err = parseStore(f.Store, c.DataDir); err != nil {
 		errs = append(errs, err)
 	}
-	c.AutoCreateTopics = true // every catalog of this version is embedded
+	if len(errs) == 0 {
+		errs = append(errs, checkTogether(c.Catalog, c.Store)...)
+	}
+	c.FlushInterval, c.ObjectGrace = localFlushInterval, localObjectGrace
+	if c.Store.Kind == KindS3 {
+		c.FlushInterval, c.ObjectGrace = remoteFlushInterval, remoteObjectGrace
+	}
+	if f.FlushInterval != nil {
+		c.FlushInterval = *f.FlushInterval
+	}
+	if f.ObjectGrace != nil {
+		c.ObjectGrace = *f.ObjectGrace
+	}
+	c.AutoCreateTopics = c.Catalog.Kind != KindPostgres
 	if f.AutoCreateTopics != nil {
 		c.AutoCreateTopics = *f.AutoCreateTopics
 	}
@@ -145,12 +136,14 @@ func (f Flags) checkLimits(c Config) (errs []error) {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	bad(f.FlushInterval >= 0 && f.FlushInterval <= maxFlushInterval,
-		"--flush-interval %v: want 0 to %v", f.FlushInterval, maxFlushInterval)
+	bad(c.FlushInterval >= 0 && c.FlushInterval <= maxFlushInterval,
+		"--flush-interval %v: want 0 to %v", c.FlushInterval, maxFlushInterval)
 	bad(f.FlushBytes >= minFlushBytes && f.FlushBytes <= maxFlushBytes,
 		"--flush-bytes %v: want %v to %v", f.FlushBytes, minFlushBytes, maxFlushBytes)
 	bad(f.MergeInterval > 0, "--merge-interval %v: must be above 0", f.MergeInterval)
-	bad(f.ObjectGrace >= 0, "--object-grace %v: cannot be negative", f.ObjectGrace)
+	bad(c.ObjectGrace >= 0, "--object-grace %v: cannot be negative", c.ObjectGrace)
+	bad(c.Catalog.Kind != KindPostgres || c.ObjectGrace >= minSharedGrace,
+		"--object-grace %v: want %v or more where brokers share the catalog, since others may still read what one replaced", c.ObjectGrace, minSharedGrace)
 	bad(f.NumPartitions >= 1 && f.NumPartitions <= maxPartitionCount,
 		"--num-partitions %d: want 1 to %d", f.NumPartitions, maxPartitionCount)
 	bad(f.MaxConnections >= 1, "--max-connections %d: want 1 or more", f.MaxConnections)
@@ -213,92 +206,4 @@ func httpAddr(s string) (string, error) {
 		return "", fmt.Errorf("--http-addr: %w", err)
 	}
 	return a.String(), nil
-}
-
-func parseCatalog(s, dataDir string) (Location, error) {
-	if s == "" {
-		return Location{Kind: KindSQLite, Path: filepath.Join(dataDir, "catalog.db")}, nil
-	}
-	scheme, rest, ok := strings.Cut(s, ":")
-	switch {
-	case ok && scheme == "sqlite":
-		path, err := absolute(rest)
-		if err != nil {
-			return Location{}, fmt.Errorf("--catalog %q: %w, for example sqlite:./catalog.db", s, err)
-		}
-		return Location{Kind: KindSQLite, Path: path}, nil
-	case s == "memory:" || s == "memory":
-		return Location{Kind: KindMemory}, nil
-	case ok && (scheme == "postgres" || scheme == "postgresql"):
-		// The URL may carry a password: it is not repeated.
-		return Location{}, errors.New("--catalog postgres://…: not in this version; use sqlite:PATH (or memory: for tests)")
-	}
-	return Location{}, fmt.Errorf("--catalog %q: want sqlite:PATH (or memory: for tests)", s)
-}
-
-func parseStore(s, dataDir string) (Location, error) {
-	if s == "" {
-		return Location{Kind: KindFile, Path: filepath.Join(dataDir, "objects")}, nil
-	}
-	scheme, rest, ok := strings.Cut(s, ":")
-	if ok && scheme == "s3" {
-		return Location{}, errors.New("--store s3://…: not in this version; use file:PATH (or memory: for tests)")
-	}
-	rest, query, _ := strings.Cut(rest, "?")
-	latency, err := parseLatency(query)
-	if err != nil {
-		return Location{}, fmt.Errorf("--store %q: %w", s, err)
-	}
-	switch {
-	case ok && scheme == "file":
-		if rest == "" {
-			rest = filepath.Join(dataDir, "objects")
-		}
-		path, err := absolute(rest)
-		if err != nil {
-			return Location{}, fmt.Errorf("--store %q: %w, for example file:./objects", s, err)
-		}
-		return Location{Kind: KindFile, Path: path, Latency: latency}, nil
-	case scheme == "memory" && rest == "":
-		return Location{Kind: KindMemory, Latency: latency}, nil
-	}
-	return Location{}, fmt.Errorf("--store %q: want file:PATH (or memory: for tests)", s)
-}
-
-func parseLatency(query string) (time.Duration, error) {
-	if query == "" {
-		return 0, nil
-	}
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return 0, fmt.Errorf("what follows the question mark does not parse: %w", err)
-	}
-	for key := range values {
-		if key != "latency" {
-			return 0, fmt.Errorf("unknown option %q; there is latency=DURATION", key)
-		}
-	}
-	d, err := time.ParseDuration(values.Get("latency"))
-	if err != nil || d < 0 || d > maxStoreLatency {
-		return 0, fmt.Errorf("latency=%s: want a duration from 0 to %v, such as 280ms", values.Get("latency"), maxStoreLatency)
-	}
-	return d, nil
-}
-
-// absolute understands PATH and, as URLs are often written, //PATH with a host left empty (file:///var/lib).
-func absolute(path string) (string, error) {
-	if after, ok := strings.CutPrefix(path, "//"); ok {
-		if !strings.HasPrefix(after, "/") {
-			return "", errors.New("write a path after the colon, without //")
-		}
-		path = after
-	}
-	if path == "" {
-		return "", errors.New("the path is missing")
-	}
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return "", fmt.Errorf("make the path absolute: %w", err)
-	}
-	return abs, nil
 }

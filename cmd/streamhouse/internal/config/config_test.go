@@ -75,14 +75,14 @@ func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 	const file = "flush-interval: 5ms\n"
 	f, err := parse(t, file)
 	require.NoError(t, err)
-	require.Equal(t, 5*time.Millisecond, f.FlushInterval)
+	require.Equal(t, 5*time.Millisecond, *f.FlushInterval)
 	t.Setenv("STREAMHOUSE_FLUSH_INTERVAL", "7ms")
 	f, err = parse(t, file)
 	require.NoError(t, err)
-	require.Equal(t, 7*time.Millisecond, f.FlushInterval)
+	require.Equal(t, 7*time.Millisecond, *f.FlushInterval)
 	f, err = parse(t, file, "--flush-interval=9ms")
 	require.NoError(t, err)
-	require.Equal(t, 9*time.Millisecond, f.FlushInterval)
+	require.Equal(t, 9*time.Millisecond, *f.FlushInterval)
 }
 
 func TestTheFileSaysEverythingInTheSameWords(t *testing.T) {
@@ -207,12 +207,14 @@ func TestBadSettings(t *testing.T) {
 		{"--advertised-addr=::", "cannot be unspecified"},
 		{"--advertised-addr=a:b", "port"},
 		{"--http-addr=8080", "--http-addr"},
-		{"--catalog=postgres://u:secret@h/db", "not in this version"},
-		{"--catalog=postgresql://h/db", "not in this version"},
+		{"--catalog=postgres://u:secret@h", "want postgres://USER"},
+		{"--catalog=postgres:u:secret@h/db", "want postgres://USER"},
+		{"--catalog=postgresql://u:secret@h:port/db", "want postgres://USER"},
 		{"--catalog=mysql:x", "want sqlite:PATH"},
 		{"--catalog=sqlite:", "the path is missing"},
 		{"--catalog=sqlite://host/x", "without //"},
-		{"--store=s3://bucket", "not in this version"},
+		{"--store=s3://", "want s3://BUCKET"},
+		{"--store=s3://key:secret@bucket", "credentials do not belong"},
 		{"--store=/tmp", "want file:PATH"},
 		{"--store=file:x?latency=fast", "want a duration"},
 		{"--store=file:x?latency=1h", "want a duration"},
@@ -273,6 +275,25 @@ func TestLocations(t *testing.T) {
 	require.True(t, filepath.IsAbs(c.Catalog.Path))
 	require.Equal(t, Location{Kind: KindMemory, Latency: 5 * time.Millisecond}, c.Store)
 	require.Equal(t, "/data", c.DataDir)
+}
+
+func TestSharedLocations(t *testing.T) {
+	const cat, store = "postgres://u:secret@h:5432/d?sslmode=disable", "s3://bucket/some/prefix?endpoint=http://127.0.0.1:9000"
+	c, err := resolve(t, "", "--catalog="+cat, "--store="+store)
+	require.NoError(t, err)
+	require.Equal(t, Location{Kind: KindPostgres, URL: cat}, c.Catalog)
+	require.Equal(t, Location{Kind: KindS3, URL: store}, c.Store)
+	require.NotContains(t, c.Catalog.String(), "secret")
+	require.Contains(t, c.Catalog.String(), "postgres://u:")
+	require.Equal(t, store, c.Store.String())
+	require.Equal(t, 100*time.Millisecond, c.FlushInterval)
+	require.Equal(t, time.Hour, c.ObjectGrace)
+	require.False(t, c.AutoCreateTopics)
+	c, err = resolve(t, "", "--catalog="+cat, "--store="+store, "--flush-interval=5ms", "--object-grace=1m", "--auto-create-topics")
+	require.NoError(t, err)
+	require.Equal(t, 5*time.Millisecond, c.FlushInterval)
+	require.Equal(t, time.Minute, c.ObjectGrace)
+	require.True(t, c.AutoCreateTopics)
 }
 
 func ipNet(s string) *net.IPNet {

@@ -12,13 +12,13 @@ type Flags struct {
 	HTTPAddr       string   `group:"network" name:"http-addr" env:"STREAMHOUSE_HTTP_ADDR" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where /metrics, /health and /ready are served (default ${default}); off for none."`
 
 	DataDir string `group:"storage" env:"STREAMHOUSE_DATA_DIR" default:"./streamhouse-data" type:"path" placeholder:"FOLDER" help:"Where the embedded catalog and the local store are kept (default ./streamhouse-data)."`
-	Catalog string `group:"storage" env:"STREAMHOUSE_CATALOG" placeholder:"URL" help:"Where the facts are kept: sqlite:PATH or memory: (default sqlite:DATA-DIR/catalog.db)."`
-	Store   string `group:"storage" env:"STREAMHOUSE_STORE" placeholder:"URL" help:"Where the log is kept: file:PATH or memory: (default file:DATA-DIR/objects). ?latency=280ms slows each call of file: and memory: down, for measurements."`
+	Catalog string `group:"storage" env:"STREAMHOUSE_CATALOG" placeholder:"URL" help:"Where the facts are kept: sqlite:PATH, postgres://USER:PASSWORD@HOST/DATABASE, or memory: (default sqlite:DATA-DIR/catalog.db)."`
+	Store   string `group:"storage" env:"STREAMHOUSE_STORE" placeholder:"URL" help:"Where the log is kept: file:PATH, s3://BUCKET/PREFIX?endpoint=URL, or memory: (default file:DATA-DIR/objects). ?latency=280ms slows each call of file: and memory: down, for measurements."`
 
-	FlushInterval time.Duration `group:"flush" env:"STREAMHOUSE_FLUSH_INTERVAL" default:"1ms" placeholder:"DURATION" help:"Shortest time between two log objects while somebody waits (default ${default})."`
-	FlushBytes    Size          `group:"flush" env:"STREAMHOUSE_FLUSH_BYTES" default:"8MiB" placeholder:"SIZE" help:"Size at which a log object is closed (default ${default})."`
-	MergeInterval time.Duration `group:"flush" env:"STREAMHOUSE_MERGE_INTERVAL" default:"1s" placeholder:"DURATION" help:"How often the tail is looked at for folding and merging (default ${default})."`
-	ObjectGrace   time.Duration `group:"flush" env:"STREAMHOUSE_OBJECT_GRACE" default:"30s" placeholder:"DURATION" help:"How long a replaced object is kept for readers still at it (default ${default})."`
+	FlushInterval *time.Duration `group:"flush" env:"STREAMHOUSE_FLUSH_INTERVAL" placeholder:"DURATION" help:"Shortest time between two log objects while somebody waits (default 1ms, with an s3: store 100ms)."`
+	FlushBytes    Size           `group:"flush" env:"STREAMHOUSE_FLUSH_BYTES" default:"8MiB" placeholder:"SIZE" help:"Size at which a log object is closed (default ${default})."`
+	MergeInterval time.Duration  `group:"flush" env:"STREAMHOUSE_MERGE_INTERVAL" default:"1s" placeholder:"DURATION" help:"How often the tail is looked at for folding and merging (default ${default})."`
+	ObjectGrace   *time.Duration `group:"flush" env:"STREAMHOUSE_OBJECT_GRACE" placeholder:"DURATION" help:"How long a replaced object is kept for readers still at it, and for a catalog restored to an earlier time (default 30s, with an s3: store 1h)."`
 
 	AutoCreateTopics *bool `group:"topics" env:"STREAMHOUSE_AUTO_CREATE_TOPICS" negatable:"" help:"Create a topic when a client first asks for it (default on with an embedded catalog, else off)."`
 	NumPartitions    int32 `group:"topics" env:"STREAMHOUSE_NUM_PARTITIONS" default:"1" placeholder:"N" help:"Partitions of a topic created without a number (default ${default})."`

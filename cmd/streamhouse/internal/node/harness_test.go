@@ -34,7 +34,7 @@ func settings(t *testing.T, dir string, change ...func(*config.Flags)) config.Co
 	t.Helper()
 	f := config.Flags{
 		DataDir: dir, Addr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0",
-		FlushInterval: 2 * time.Millisecond, FlushBytes: 8 * config.MiB, MergeInterval: time.Second, ObjectGrace: 30 * time.Second,
+		FlushInterval: new(2 * time.Millisecond), FlushBytes: 8 * config.MiB, MergeInterval: time.Second, ObjectGrace: new(30 * time.Second),
 		NumPartitions: 1, MaxConnections: 1000, MaxConnectionsPerIP: 1000, MaxRequestBytes: 100 * config.MiB,
 		MemoryLimit: 512 * config.MiB, BrokerID: -1, ShutdownTimeout: 20 * time.Second,
 		LogLevel: "info", LogFormat: "text", MaxPartitionMetrics: 1000,

@@ -18,15 +18,12 @@ import (
 
 	"github.com/streamhouse/streamhouse/broker"
 	"github.com/streamhouse/streamhouse/catalog"
-	catmem "github.com/streamhouse/streamhouse/catalog/memory"
 	catmetered "github.com/streamhouse/streamhouse/catalog/metered"
-	"github.com/streamhouse/streamhouse/catalog/sqlite"
 	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/config"
 	"github.com/streamhouse/streamhouse/metrics"
 	"github.com/streamhouse/streamhouse/storage"
 	"github.com/streamhouse/streamhouse/storage/objstore"
 	"github.com/streamhouse/streamhouse/storage/objstore/fs"
-	storemem "github.com/streamhouse/streamhouse/storage/objstore/memory"
 	"github.com/streamhouse/streamhouse/storage/objstore/metered"
 	"github.com/streamhouse/streamhouse/storage/objstore/slow"
 	"github.com/streamhouse/streamhouse/storage/slab"
@@ -38,6 +35,7 @@ const embeddedBrokerID = 1
 // Node is a running broker.
 type Node struct {
 	cfg     config.Config
+	version string
 	log     *slog.Logger
 	metrics *metrics.Metrics
 	watch   *observer
@@ -57,7 +55,7 @@ type Node struct {
 // Start opens everything. On error nothing is left open.
 func Start(ctx context.Context, cfg config.Config, version string, log *slog.Logger) (_ *Node, err error) {
 	debug.SetMemoryLimit(cfg.MemoryLimit)
-	n := &Node{cfg: cfg, log: log}
+	n := &Node{cfg: cfg, version: version, log: log}
 	n.phase.Store(&starting)
 	defer func() {
 		if err != nil {
@@ -108,29 +106,13 @@ func (n *Node) openData(ctx context.Context) (embedded bool, err error) {
 		}
 		n.closers = append(n.closers, lock)
 	}
-	var cat catalog.Catalog
-	switch n.cfg.Catalog.Kind {
-	case config.KindSQLite:
-		cat, err = sqlite.Open(ctx, n.cfg.Catalog.Path, sqlite.Options{Logger: n.log})
-	case config.KindMemory:
-		cat = catmem.New(nil)
-	default:
-		err = fmt.Errorf("catalog kind %q is not known", n.cfg.Catalog.Kind)
-	}
+	cat, err := openCatalog(ctx, n.cfg, n.log)
 	if err != nil {
 		return false, fmt.Errorf("open the catalog: %w", err)
 	}
 	n.closers = append(n.closers, cat)
 	n.catalog = &tappedCatalog{Catalog: catmetered.New(cat, n.watch.catalogHooks()), read: n.watch.topicsRead}
-	var store objstore.Store
-	switch n.cfg.Store.Kind {
-	case config.KindFile:
-		store, err = fs.Open(n.cfg.Store.Path, fs.Options{})
-	case config.KindMemory:
-		store = storemem.New()
-	default:
-		err = fmt.Errorf("store kind %q is not known", n.cfg.Store.Kind)
-	}
+	store, err := openStore(ctx, n.cfg, n.version, n.log)
 	if err != nil {
 		return false, fmt.Errorf("open the object store: %w", err)
 	}
@@ -139,7 +121,7 @@ func (n *Node) openData(ctx context.Context) (embedded bool, err error) {
 		store = slow.New(store, slow.Latency{Put: l, Get: l, Other: l})
 	}
 	n.store = metered.New(store, n.watch.storeHooks())
-	return true, nil
+	return n.cfg.Catalog.Kind != config.KindPostgres, nil
 }
 
 func (n *Node) openEngine(ctx context.Context, pool *slab.Pool, embedded bool) (err error) {
