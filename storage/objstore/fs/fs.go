@@ -47,6 +47,9 @@ type Options struct {
 	VolumeBytes int64
 	// VolumeBudget bounds what all volumes take. Above it the objects of the oldest are moved to files.
 	VolumeBudget int64
+	// WarmBytes is how much of what was written as files is left in the system's page cache for readers; older is given
+	// back. 0: an eighth of the machine's memory. Negative: no bound. Linux only.
+	WarmBytes int64
 	// Logger hears of damage that was found, of volumes that failed, and why small objects are not stored in volumes. Nil:
 	// nobody does.
 	Logger *slog.Logger
@@ -86,6 +89,7 @@ type Store struct {
 	closed   atomic.Bool
 	folders  *folders
 	files    *files
+	warm     *warm
 	volumes  *volumes // nil if readOnly
 	view     *view    // of the volumes, if readOnly
 
@@ -114,6 +118,7 @@ func Open(root string, opts Options) (*Store, error) {
 		readOnly:   opts.ReadOnly,
 		folders:    newFolders(root),
 		files:      newFiles(opts.MaxOpenFiles),
+		warm:       newWarm(opts.WarmBytes),
 		write:      writeBody,
 		syncFolder: syncFolder,
 	}

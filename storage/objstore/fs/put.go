@@ -76,6 +76,7 @@ func (s *Store) putFile(ctx context.Context, key, name string, body objstore.Bod
 		// the reason is a full disk.
 		return fmt.Errorf("sync folder: %v: %w", err, errors.Join(objstore.ErrUnavailable, os.Remove(name))) //nolint:errorlint // see above
 	}
+	s.warm.add(name, body.Size)
 	return nil
 }
 

@@ -191,3 +191,22 @@ func isUnsupported(err error) bool {
 func isNoSpace(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 func isNotFolder(err error) bool { return errors.Is(err, unix.ENOTDIR) }
+
+// dropPages frees the clean pages of a file.
+func dropPages(name string) error {
+	f, err := os.Open(name) //nolint:gosec // a file of ours
+	if err != nil {
+		return err
+	}
+	err = retryInterrupted(func() error { return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) })
+	return errors.Join(err, f.Close())
+}
+
+// memoryBytes is the machine's memory; 0 if it is not known.
+func memoryBytes() int64 {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0
+	}
+	return int64(info.Totalram) * int64(info.Unit) //nolint:gosec,unconvert // no machine has 8 EiB; types differ by architecture
+}

@@ -32,3 +32,8 @@ func writeOut(*os.File, int64, int64) {}
 func startOut(*os.File, int64, int64) {}
 
 func freeBytes(string) (int64, bool) { return 0, false }
+
+func dropPages(string) error { return errors.ErrUnsupported }
+
+// memoryBytes is not asked for where pages cannot be dropped: 0 sets no bound.
+func memoryBytes() int64 { return 0 }
