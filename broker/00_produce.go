@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -19,7 +20,9 @@ import (
 //
 // Behaviour: each partition is handled on its own. A batch is validated by recordbatch.Validate with the topic's
 // configs, gets the append time where the topic wants it, is recompressed where the topic names a codec, and is
-// appended. The answer waits until all of it is committed, or for the request's timeout.
+// appended. The answer waits until all of it is committed, or for the request's timeout. Where another broker leads,
+// NOT_LEADER_OR_FOLLOWER says from version 10 on which, and its address (KIP-951). Internal topics cannot be written to:
+// INVALID_TOPIC_EXCEPTION, as in Kafka.
 //
 // Deviations: acks=1 waits like acks=all. A transactional id is refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 // fatal to every client and retried by none, until there are transactions: coordinator errors would be retried for
@@ -85,6 +88,8 @@ func (b *Broker) startProduce(ctx context.Context, r *request) *produceCall {
 				f = &failure{code: unknown}
 			case !t.has(part.Partition):
 				f = &failure{code: codeUnknownTopicOrPartition}
+			case t.internal:
+				f = &failure{code: codeInvalidTopic, msg: msgInternalTopic}
 			default:
 				f = b.appendBatch(c, r, t, rt.Partitions[j].Records, part)
 			}
@@ -309,8 +314,8 @@ func (b *Broker) observeProduced(w *produceWait, code int16) {
 
 // tellLeaders adds where partitions are led now (KIP-951), so that clients move without a metadata round trip.
 func (b *Broker) tellLeaders(c *produceCall, r *request) {
-	im := b.topics.load()
-	told := false
+	im, fl := b.topics.load(), b.fleet()
+	var leaders []int32
 	for i := range c.resp.Topics {
 		out := &c.resp.Topics[i]
 		t, _ := b.findTopic(im, r.version >= 13, out.Topic, out.TopicID)
@@ -319,15 +324,18 @@ func (b *Broker) tellLeaders(c *produceCall, r *request) {
 			if t == nil || p.ErrorCode != codeNotLeaderOrFollower || !t.has(p.Partition) {
 				continue
 			}
-			leader, epoch := b.leaderOf(t.partition(p.Partition))
+			leader, epoch := b.successor(fl, t.partition(p.Partition))
 			p.CurrentLeader.LeaderID, p.CurrentLeader.LeaderEpoch = leader, epoch
-			told = told || leader >= 0
+			if leader >= 0 && !slices.Contains(leaders, leader) {
+				leaders = append(leaders, leader)
+			}
 		}
 	}
-	if told {
-		e := b.endpoint(r.conn.listener)
+	for _, id := range leaders {
+		node := fl.node(id)
+		e := node.endpoint(r.conn.listener)
 		n := kmsg.NewProduceResponseBroker()
-		n.NodeID, n.Host, n.Port, n.Rack = b.cfg.NodeID, e.Host, e.Port, b.rack()
+		n.NodeID, n.Host, n.Port, n.Rack = id, e.Host, e.Port, node.rack()
 		c.resp.Brokers = append(c.resp.Brokers, n)
 	}
 }
@@ -338,15 +346,6 @@ func (b *Broker) findTopic(im *image, byID bool, name string, id [16]byte) (t *t
 		return im.byID[id], codeUnknownTopicID
 	}
 	return im.byName[name], codeUnknownTopicOrPartition
-}
-
-// leaderOf tells who leads a partition as far as this broker knows: itself, or nobody (-1, -1).
-func (b *Broker) leaderOf(tp catalog.TopicPartition) (node, epoch int32) {
-	e, err := b.cfg.Log.Leader(tp)
-	if err != nil {
-		return -1, -1
-	}
-	return b.cfg.NodeID, e
 }
 
 func nameOf(t *topic, name string) string {

@@ -2,7 +2,9 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -18,6 +20,17 @@ import (
 // min.bytes and nothing failed, it waits for the watcher and examines just the partitions that moved. Record bytes
 // are never copied: the answer holds slices of the log's buffers until it is written.
 //
+// Followers (KIP-392): a broker that does not lead a partition serves its committed records to clients of version 11
+// and later, whatever their rack. It tells the high watermark it knows, which may be behind. What only a leader can say
+// it does not say: an offset below the log start it knows is NOT_LEADER_OR_FOLLOWER, one above the high watermark is
+// waited for until max.wait and then OFFSET_NOT_AVAILABLE, never OFFSET_OUT_OF_RANGE, and the epoch of the last record
+// is not compared (committed records are never truncated). The leader tells a client with the rack of another broker
+// among the partition's replicas to read there, if the offset exists; a client that comes back soon is served, so that a
+// follower that is behind keeps nobody.
+//
+// NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH say who leads (version 12 and later) and its address (version 16 and
+// later, KIP-951).
+//
 // Bounds: the answer by the request's and the broker's fetch.max.bytes; all answers together by AnswerMemoryBytes,
 // beyond which an answer shrinks to what one batch needs. A long poll ends early when the broker shuts down.
 
@@ -26,19 +39,26 @@ const (
 	leastFetch = 64 * kib
 	// readCommitted is isolation.level=read_committed.
 	readCommitted = 1
+	// followerFetch is the version of Fetch from which on a client may read from a follower, and has a rack.
+	followerFetch = 11
 )
 
 // fetchRun is one Fetch under way.
 type fetchRun struct {
 	b         *Broker
 	ctx       context.Context // lives for one call of Broker.fetch
+	conn      *conn
+	fleet     *fleet
+	near      *placer // of partitions for a client in another rack; nil: the client stays
+	rack      string  // of that client
+	began     time.Time
 	s         *session
 	version   int16
 	full      bool // every partition is answered, not only what changed
 	committed bool
 	maxBytes  int
 	bytes     int
-	failed    bool // some partition has an error to tell: answer now
+	failed    bool // some partition has an error to tell, or a better replica: answer now
 	touched   []*sessionPart
 	answer    *fetchAnswer
 }
@@ -55,9 +75,10 @@ func (b *Broker) fetch(ctx context.Context, r *request) (kmsg.Response, error) {
 		return a, nil
 	}
 	f := &fetchRun{
-		b: b, ctx: ctx, s: s, version: r.version, full: full, answer: a,
+		b: b, ctx: ctx, conn: r.conn, began: now, s: s, version: r.version, full: full, answer: a,
 		committed: req.IsolationLevel == readCommitted,
 	}
+	f.findNear(req)
 	keep := false
 	defer func() {
 		for _, p := range f.touched { // what did not get into the answer
@@ -73,7 +94,7 @@ func (b *Broker) fetch(ctx context.Context, r *request) (kmsg.Response, error) {
 		a.release()
 		return nil, err
 	}
-	f.respond(r.conn.listener)
+	f.respond()
 	keep = true
 	if len(s.order) == 0 && !full {
 		keep = false // as Kafka: a session that became empty ends
@@ -214,8 +235,13 @@ func (f *fetchRun) examine(p *sessionPart) {
 	f.drop(p)
 	p.code, p.diverging = codeNone, storage.EpochEnd{Epoch: -1, End: -1}
 	p.high, p.stable, p.start = -1, -1, -1
+	p.follower, p.preferred = false, -1
 	if p.topic == nil {
 		f.fail(p, f.unknown(p))
+		return
+	}
+	if p.topic.internal {
+		f.emptyLog(p)
 		return
 	}
 	tp := p.tp()
@@ -228,21 +254,32 @@ func (f *fetchRun) examine(p *sessionPart) {
 		f.offsets(p, tp)
 		return
 	}
-	limit := max(min(int(p.maxBytes), f.maxBytes-f.bytes), 0)
-	if limit == 0 && f.bytes > 0 {
-		f.offsets(p, tp)
+	if f.near != nil && !p.follower && f.redirect(p, tp) {
 		return
 	}
-	if limit = f.hold(limit); limit == 0 && f.bytes > 0 {
+	limit := max(min(int(p.maxBytes), f.maxBytes-f.bytes), 0)
+	if limit > 0 || f.bytes == 0 {
+		limit = f.hold(limit)
+	}
+	if limit == 0 && f.bytes > 0 && !p.follower { // a follower's offsets come with its reads, also of nothing
 		f.offsets(p, tp)
 		return
 	}
 	rd := reads.Get().(*storage.Read)
-	err := f.b.cfg.Log.Read(f.ctx, storage.ReadRequest{
+	read := f.b.cfg.Log.Read
+	if p.follower {
+		read = f.b.follower.ReadFollower
+	}
+	err := read(f.ctx, storage.ReadRequest{
 		TP: tp, Offset: p.offset, MaxBytes: limit, MinOne: f.bytes == 0, ReadCommitted: f.committed,
 	}, rd)
 	defer f.settle()
 	if err != nil {
+		if p.follower && errors.Is(err, storage.ErrOffsetOutOfRange) {
+			f.outOfReach(p, rd)
+			putRead(rd)
+			return
+		}
 		putRead(rd)
 		f.readFailed(p, tp, err)
 		return
@@ -258,6 +295,14 @@ func (f *fetchRun) unknown(p *sessionPart) int16 {
 		return codeUnknownTopicID
 	}
 	return codeUnknownTopicOrPartition
+}
+
+// emptyLog answers for a partition of an internal topic: it stands for the role of a coordinator, and has no log.
+func (f *fetchRun) emptyLog(p *sessionPart) {
+	p.high, p.stable, p.start = 0, 0, 0
+	if p.offset != 0 {
+		f.fail(p, codeOffsetOutOfRange)
+	}
 }
 
 // offsets fills in what an answer without records tells.
@@ -294,6 +339,10 @@ func (f *fetchRun) readFailed(p *sessionPart, tp catalog.TopicPartition, err err
 // checkEpochs compares the client's idea of the leader epoch (KIP-320) and of its last record's epoch (KIP-595).
 func (f *fetchRun) checkEpochs(p *sessionPart, tp catalog.TopicPartition) int16 {
 	current, code := f.b.checkLeaderEpoch(tp, p.leaderEpoch)
+	if code == codeNotLeaderOrFollower && f.b.follower != nil && f.version >= followerFetch {
+		p.follower = true
+		return codeNone
+	}
 	if code != codeNone {
 		return code
 	}
@@ -312,48 +361,44 @@ func (f *fetchRun) checkEpochs(p *sessionPart, tp catalog.TopicPartition) int16 
 	return codeNone
 }
 
-// checkLeaderEpoch compares a client's current leader epoch (-1: none) with the one in force.
-func (b *Broker) checkLeaderEpoch(tp catalog.TopicPartition, asked int32) (current int32, code int16) {
-	current, err := b.cfg.Log.Leader(tp)
-	switch {
-	case err != nil:
-		return -1, codeOf(err)
-	case asked >= 0 && asked < current:
-		return current, codeFencedLeaderEpoch
-	case asked >= 0 && asked > current:
-		return current, codeUnknownLeaderEpoch
-	}
-	return current, codeNone
-}
-
 // respond moves the outcome into the answer, and decides what will be examined next time.
-func (f *fetchRun) respond(listener string) {
+func (f *fetchRun) respond() {
 	list := f.touched
 	if f.full {
 		list = f.s.order
 	}
-	moved := false
+	var leaders []int32 // to be told with their addresses
+	f.fleet = f.b.fleet()
 	for _, p := range list {
-		changed := p.bytes() > 0 || p.code != codeNone || p.diverging.Epoch >= 0 || p.high != p.toldHigh || p.start != p.toldStart
+		changed := p.bytes() > 0 || p.code != codeNone || p.diverging.Epoch >= 0 || p.preferred >= 0 || p.high != p.toldHigh || p.start != p.toldStart
 		if !f.full && !changed {
 			continue
 		}
-		f.put(p)
-		moved = moved || p.code == codeNotLeaderOrFollower || p.code == codeFencedLeaderEpoch
+		if leader := f.put(p); leader >= 0 && !slices.Contains(leaders, leader) {
+			leaders = append(leaders, leader)
+		}
 		p.toldHigh, p.toldStart = p.high, p.start
 		if p.code != codeNone || p.diverging.Epoch >= 0 {
 			p.toldHigh = -1
 		}
 	}
-	if moved && f.version >= 16 {
-		f.tellLeaders(listener)
+	if f.version < 16 {
+		leaders = nil
+	}
+	for _, id := range leaders {
+		node := f.fleet.node(id)
+		e := node.endpoint(f.conn.listener)
+		n := kmsg.NewFetchResponseBroker()
+		n.NodeID, n.Host, n.Port, n.Rack = id, e.Host, e.Port, node.rack()
+		f.answer.Brokers = append(f.answer.Brokers, n)
 	}
 	f.requeue()
 }
 
-// put adds one partition to the answer.
-func (f *fetchRun) put(p *sessionPart) {
+// put adds one partition to the answer. It returns who leads it, if the answer says so; -1 otherwise.
+func (f *fetchRun) put(p *sessionPart) (leader int32) {
 	a := f.answer
+	leader = -1
 	var t *kmsg.FetchResponseTopic
 	if n := len(a.Topics); n > 0 {
 		t = &a.Topics[n-1]
@@ -370,6 +415,11 @@ func (f *fetchRun) put(p *sessionPart) {
 	rp.HighWatermark, rp.LastStableOffset, rp.LogStartOffset = p.high, p.stable, p.start
 	if p.diverging.Epoch >= 0 {
 		rp.DivergingEpoch.Epoch, rp.DivergingEpoch.EndOffset = p.diverging.Epoch, p.diverging.End
+	}
+	rp.PreferredReadReplica = p.preferred
+	if (p.code == codeNotLeaderOrFollower || p.code == codeFencedLeaderEpoch) && p.topic != nil && f.version >= 12 {
+		leader, rp.CurrentLeader.LeaderEpoch = f.b.successor(f.fleet, p.tp())
+		rp.CurrentLeader.LeaderID = leader
 	}
 	if f.committed && p.code == codeNone {
 		rp.AbortedTransactions = []kmsg.FetchResponseTopicPartitionAbortedTransaction{}
@@ -390,6 +440,7 @@ func (f *fetchRun) put(p *sessionPart) {
 	}
 	t.Partitions = append(t.Partitions, rp)
 	a.Records = append(a.Records, records)
+	return leader
 }
 
 // requeue keeps dirty what can have more: those that got nothing first, then those that were served. The reads move
@@ -402,7 +453,7 @@ func (f *fetchRun) requeue() {
 		switch {
 		case p.bytes() > 0:
 			served = append(served, p)
-		case p.code != codeNone, p.diverging.Epoch >= 0, p.offset < f.limitOf(p), !p.touched:
+		case p.code != codeNone, p.diverging.Epoch >= 0, p.preferred >= 0, p.offset < f.limitOf(p), !p.touched:
 			kept = append(kept, p)
 		default:
 			p.dirty = false
@@ -425,29 +476,6 @@ func (f *fetchRun) limitOf(p *sessionPart) int64 {
 		return p.stable
 	}
 	return p.high
-}
-
-// tellLeaders adds where partitions are led now (KIP-951).
-func (f *fetchRun) tellLeaders(listener string) {
-	told := false
-	for i := range f.answer.Topics {
-		t := &f.answer.Topics[i]
-		for j := range t.Partitions {
-			rp := &t.Partitions[j]
-			if rp.ErrorCode != codeNotLeaderOrFollower && rp.ErrorCode != codeFencedLeaderEpoch {
-				continue
-			}
-			leader, epoch := f.b.leaderOf(catalog.TopicPartition{Topic: t.TopicID, Partition: rp.Partition})
-			rp.CurrentLeader.LeaderID, rp.CurrentLeader.LeaderEpoch = leader, epoch
-			told = told || leader >= 0
-		}
-	}
-	if told {
-		e := f.b.endpoint(listener)
-		n := kmsg.NewFetchResponseBroker()
-		n.NodeID, n.Host, n.Port, n.Rack = f.b.cfg.NodeID, e.Host, e.Port, f.b.rack()
-		f.answer.Brokers = append(f.answer.Brokers, n)
-	}
 }
 
 // observe tells the observer what the answer holds.

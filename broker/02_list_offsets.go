@@ -10,9 +10,10 @@ import (
 
 // ListOffsets (key 2), versions 1–11.
 //
-// Behaviour: all special timestamps; by time, the first record at or after it that the isolation level may see.
+// Behaviour: the leader alone answers, under a lease it still trusts when it has the answer. All special timestamps; by
+// time, the first record at or after it that the isolation level may see.
 //
-// Deviations: there is no second tier: earliest local is the
+// Deviations: internal topics have no records, whatever they stand for. There is no second tier: earliest local is the
 // log start, latest tiered and earliest pending upload are unknown (-1).
 
 // The special timestamps of ListOffsets.
@@ -43,6 +44,10 @@ func (b *Broker) listOffsets(ctx context.Context, r *request) (kmsg.Response, er
 			p.Partition, p.Timestamp, p.Offset, p.LeaderEpoch = rp.Partition, -1, -1, -1
 			if t == nil || !t.has(rp.Partition) {
 				p.ErrorCode = codeUnknownTopicOrPartition
+			} else if t.internal { // stands for the role of a coordinator, and has no log
+				if rp.Timestamp == tsLatest || rp.Timestamp == tsEarliest || rp.Timestamp == tsEarliestLocal {
+					p.Offset = 0
+				}
 			} else {
 				b.listOffset(ctx, t.partition(rp.Partition), req, rp, &p)
 			}

@@ -10,10 +10,13 @@ import (
 // Metadata (key 3), versions 0–13.
 //
 // Behaviour: a null list (version 0: an empty one) means all topics; topics by id from version 10 on; missing topics
-// are created when broker and client allow it, before the answer, so that the first answer already has leaders.
+// are created when broker and client allow it, before the answer, which waits a moment for their leaders. Brokers are
+// shown with the addresses of the listener the request came in by (of a broker without that listener: its first). A
+// partition whose lease is free is LEADER_NOT_AVAILABLE. While there is no controller, the broker itself is named: every
+// broker takes every request.
 //
-// Deviations: one replica per partition, its leader. A partition without a leader that this broker knows is
-// LEADER_NOT_AVAILABLE.
+// Deviations: replicas are the brokers that rack-aware consumers may go to, see placer; all of them are in sync. There are
+// as many as the topic's replication factor asks for, or as there are brokers.
 
 // Operations a client may do without an authorizer, as bits by Kafka's AclOperation number.
 const (
@@ -34,33 +37,29 @@ func (b *Broker) metadata(ctx context.Context, r *request) (kmsg.Response, error
 	req := r.body.(*kmsg.MetadataRequest)
 	resp := kmsg.NewPtrMetadataResponse()
 	resp.Version = r.version
-	e := b.endpoint(r.conn.listener)
-	n := kmsg.NewMetadataResponseBroker()
-	n.NodeID, n.Host, n.Port, n.Rack = b.cfg.NodeID, e.Host, e.Port, b.rack()
-	resp.Brokers = append(resp.Brokers, n)
-	resp.ClusterID, resp.ControllerID = &b.cfg.ClusterID, b.cfg.NodeID
+	resp.ClusterID = &b.cfg.ClusterID
 	resp.AuthorizedOperations = operations(req.IncludeClusterAuthorizedOperations, clusterOperations)
-	ops := operations(req.IncludeTopicAuthorizedOperations, topicOperations)
 
-	im := b.topics.load()
-	if req.Topics == nil || r.version == 0 && len(req.Topics) == 0 {
-		resp.Topics = make([]kmsg.MetadataResponseTopic, 0, len(im.sorted))
-		for _, t := range im.sorted {
-			resp.Topics = append(resp.Topics, b.describeTopic(t, ops))
-		}
-		return resp, nil
+	found := b.metadataTopics(ctx, req)
+	f := b.fleet() // after the topics: it has the leaders of those that were made for this request
+	for i := range f.nodes {
+		n := kmsg.NewMetadataResponseBroker()
+		e := f.nodes[i].endpoint(r.conn.listener)
+		n.NodeID, n.Host, n.Port, n.Rack = f.nodes[i].ID, e.Host, e.Port, f.nodes[i].rack()
+		resp.Brokers = append(resp.Brokers, n)
 	}
-	create := b.cfg.AutoCreateTopics && (r.version < 4 || req.AllowAutoTopicCreation)
-	resp.Topics = make([]kmsg.MetadataResponseTopic, 0, len(req.Topics))
-	for i := range req.Topics {
-		rt := &req.Topics[i]
-		t, code := b.metadataTopic(ctx, rt, create)
-		if t != nil {
-			resp.Topics = append(resp.Topics, b.describeTopic(t, ops))
+	resp.ControllerID = f.controller
+	ops := operations(req.IncludeTopicAuthorizedOperations, topicOperations)
+	p := f.placer()
+	resp.Topics = make([]kmsg.MetadataResponseTopic, 0, len(found))
+	for i := range found {
+		if t := found[i].t; t != nil {
+			resp.Topics = append(resp.Topics, b.describeTopic(p, t, ops))
 			continue
 		}
+		rt := &req.Topics[i]
 		out := kmsg.NewMetadataResponseTopic()
-		out.ErrorCode, out.Topic, out.TopicID = code, rt.Topic, rt.TopicID
+		out.ErrorCode, out.Topic, out.TopicID = found[i].code, rt.Topic, rt.TopicID
 		if out.Topic == nil && r.version < 12 {
 			out.Topic = new("") // not nullable yet
 		}
@@ -70,11 +69,46 @@ func (b *Broker) metadata(ctx context.Context, r *request) (kmsg.Response, error
 	return resp, nil
 }
 
+// foundTopic is a topic asked for, or why there is none.
+type foundTopic struct {
+	t    *topic
+	code int16
+}
+
+// metadataTopics finds the topics asked for, in that order, or all of them, and makes missing ones. It waits a moment
+// for the leaders of those that were just made, by whomever.
+func (b *Broker) metadataTopics(ctx context.Context, req *kmsg.MetadataRequest) []foundTopic {
+	im := b.topics.load()
+	if req.Topics == nil || req.Version == 0 && len(req.Topics) == 0 {
+		all := make([]foundTopic, len(im.sorted))
+		for i, t := range im.sorted {
+			all[i].t = t
+		}
+		return all
+	}
+	create := b.cfg.AutoCreateTopics && (req.Version < 4 || req.AllowAutoTopicCreation)
+	found := make([]foundTopic, len(req.Topics))
+	f := b.fleet()
+	var fresh []made
+	for i := range req.Topics {
+		t, code := b.metadataTopic(ctx, &req.Topics[i], create)
+		if t != nil && b.shares && b.neverLed(f, t) {
+			fresh = append(fresh, made{t: t})
+		}
+		found[i] = foundTopic{t, code}
+	}
+	b.awaitLeaders(ctx, fresh)
+	return found
+}
+
 // metadataTopic finds one topic asked for, or creates it.
 func (b *Broker) metadataTopic(ctx context.Context, rt *kmsg.MetadataRequestTopic, create bool) (*topic, int16) {
 	im := b.topics.load()
 	if rt.Topic == nil || rt.TopicID != [16]byte{} {
-		if t := im.byID[rt.TopicID]; t != nil {
+		if im.byID[rt.TopicID] == nil {
+			b.lookAgain(ctx)
+		}
+		if t := b.topics.load().byID[rt.TopicID]; t != nil {
 			return t, codeNone
 		}
 		return nil, codeUnknownTopicID
@@ -86,7 +120,14 @@ func (b *Broker) metadataTopic(ctx context.Context, rt *kmsg.MetadataRequestTopi
 	if checkTopicName(name) != "" {
 		return nil, codeInvalidTopic
 	}
-	if !create {
+	if name == hiddenTopic {
+		return nil, codeUnknownTopicOrPartition
+	}
+	if !create || internalTopic(name) {
+		b.lookAgain(ctx)
+		if t := b.topics.load().byName[name]; t != nil {
+			return t, codeNone
+		}
 		return nil, codeUnknownTopicOrPartition
 	}
 	if _, ok := im.collision(name); ok {
@@ -109,19 +150,22 @@ func (b *Broker) metadataTopic(ctx context.Context, rt *kmsg.MetadataRequestTopi
 }
 
 // describeTopic is a topic as Metadata shows it.
-func (b *Broker) describeTopic(t *topic, ops int32) kmsg.MetadataResponseTopic {
+func (b *Broker) describeTopic(pl *placer, t *topic, ops int32) kmsg.MetadataResponseTopic {
 	out := kmsg.NewMetadataResponseTopic()
 	out.Topic, out.TopicID = &t.Name, t.ID
-	out.IsInternal = internalTopic(t.Name)
+	out.IsInternal = t.internal
 	out.AuthorizedOperations = ops
-	self := []int32{b.cfg.NodeID}
+	replicas := make([]int32, 0, int(t.Partitions)*pl.f.most(t))
 	none := []int32{}
 	out.Partitions = make([]kmsg.MetadataResponseTopicPartition, t.Partitions)
 	for i := range out.Partitions {
 		p := kmsg.NewMetadataResponseTopicPartition()
 		p.Partition = int32(i)
-		p.Leader, p.LeaderEpoch = b.leaderOf(t.partition(p.Partition))
-		p.Replicas, p.ISR, p.OfflineReplicas = self, self, none
+		p.Leader, p.LeaderEpoch = b.leaderOf(pl.f, t.partition(p.Partition))
+		n := len(replicas)
+		replicas = pl.replicas(replicas, t, p.Partition, p.Leader)
+		set := replicas[n:len(replicas):len(replicas)]
+		p.Replicas, p.ISR, p.OfflineReplicas = set, set, none
 		if p.Leader < 0 {
 			p.ErrorCode = codeLeaderNotAvailable
 		}

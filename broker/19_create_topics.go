@@ -17,11 +17,14 @@ import (
 // CreateTopics (key 19), versions 2–7.
 //
 // Behaviour: Kafka's checks in Kafka's order (duplicate, name, collision, existing, configs, replication factor or
-// assignment, partitions). A topic is created and led before its answer. Each topic succeeds or fails on its own.
+// assignment, partitions). A topic is in the catalog before its answer, whichever broker is asked; its leases are free
+// then and taken by all brokers, for which the answer waits a moment. Each topic succeeds or fails on its own.
 //
 // Deviations: any replication factor from 1 to 32767 is noted, since durability comes from the object store; a manual
 // assignment counts for its number of partitions, whatever brokers it names. Bounds: PartitionsPerTopic per topic and
-// per request, Partitions in the cluster, both INVALID_PARTITIONS (Kafka: POLICY_VIOLATION for the whole request).
+// per request, Partitions in the cluster, both INVALID_PARTITIONS (Kafka: POLICY_VIOLATION for the whole request). The
+// names of internal topics cannot be taken: INVALID_TOPIC_EXCEPTION when there is none yet, and, as in Kafka,
+// TOPIC_AUTHORIZATION_FAILED for __cluster_metadata.
 
 func (b *Broker) createTopics(ctx context.Context, r *request) (kmsg.Response, error) {
 	req := r.body.(*kmsg.CreateTopicsRequest)
@@ -34,6 +37,7 @@ func (b *Broker) createTopics(ctx context.Context, r *request) (kmsg.Response, e
 		seen[req.Topics[i].Topic]++
 	}
 	budget := int64(b.cfg.Limits.PartitionsPerTopic)
+	var created []made
 	for i := range req.Topics {
 		rt := &req.Topics[i]
 		n := seen[rt.Topic]
@@ -47,7 +51,10 @@ func (b *Broker) createTopics(ctx context.Context, r *request) (kmsg.Response, e
 		if n > 1 {
 			f = &failure{code: codeInvalidRequest, msg: "Duplicate topic name."}
 		} else {
-			f = b.createOne(ctx, r.version, req.ValidateOnly, rt, &budget, &out)
+			var t *topic
+			if t, f = b.createOne(ctx, r.version, req.ValidateOnly, rt, &budget, &out); t != nil {
+				created = append(created, made{t: t})
+			}
 		}
 		if f != nil {
 			out.ErrorCode, out.ErrorMessage = f.code, new(orName(f))
@@ -58,6 +65,7 @@ func (b *Broker) createTopics(ctx context.Context, r *request) (kmsg.Response, e
 		}
 		resp.Topics = append(resp.Topics, out)
 	}
+	b.awaitLeaders(ctx, created)
 	return resp, nil
 }
 
@@ -69,47 +77,57 @@ func orName(f *failure) string {
 	return kafkaproto.ErrorName(f.code)
 }
 
-func (b *Broker) createOne(ctx context.Context, version int16, validateOnly bool, rt *kmsg.CreateTopicsRequestTopic, budget *int64, out *kmsg.CreateTopicsResponseTopic) *failure {
+// createOne checks and creates one topic; t is nil when it was only to be checked.
+func (b *Broker) createOne(ctx context.Context, version int16, validateOnly bool, rt *kmsg.CreateTopicsRequestTopic, budget *int64, out *kmsg.CreateTopicsResponseTopic) (t *topic, f *failure) {
+	if rt.Topic == hiddenTopic {
+		return nil, &failure{code: codeTopicAuthorizationFailed}
+	}
+	if b.topics.load().byName[rt.Topic] != nil {
+		b.lookAgain(ctx) // another broker may have deleted it a moment ago
+	}
 	im := b.topics.load()
 	if why := checkTopicName(rt.Topic); why != "" {
-		return &failure{code: codeInvalidTopic, msg: "Topic name is invalid: " + why}
+		return nil, &failure{code: codeInvalidTopic, msg: "Topic name is invalid: " + why}
 	}
 	if im.byName[rt.Topic] != nil {
-		return &failure{code: codeTopicAlreadyExists, msg: fmt.Sprintf("Topic '%s' already exists.", rt.Topic)}
+		return nil, &failure{code: codeTopicAlreadyExists, msg: fmt.Sprintf("Topic '%s' already exists.", rt.Topic)}
+	}
+	if internalTopic(rt.Topic) {
+		return nil, &failure{code: codeInvalidTopic, msg: msgInternalTopic}
 	}
 	if other, ok := im.collision(rt.Topic); ok {
-		return &failure{code: codeInvalidTopic, msg: fmt.Sprintf("Topic '%s' collides with existing topic: %s", rt.Topic, other)}
+		return nil, &failure{code: codeInvalidTopic, msg: fmt.Sprintf("Topic '%s' collides with existing topic: %s", rt.Topic, other)}
 	}
 	configs := make(map[string]string, len(rt.Configs))
 	for i := range rt.Configs {
 		c := &rt.Configs[i]
 		if c.Value == nil {
-			return &failure{code: codeInvalidConfig, msg: "Null value not supported for topic configs: " + c.Name}
+			return nil, &failure{code: codeInvalidConfig, msg: "Null value not supported for topic configs: " + c.Name}
 		}
 		v, err := checkConfig(c.Name, *c.Value)
 		if err != nil {
-			return &failure{code: codeInvalidConfig, msg: err.Error()}
+			return nil, &failure{code: codeInvalidConfig, msg: err.Error()}
 		}
 		configs[c.Name] = v
 	}
 	if err := checkConfigs(configs); err != nil {
-		return &failure{code: codeInvalidConfig, msg: err.Error()}
+		return nil, &failure{code: codeInvalidConfig, msg: err.Error()}
 	}
 	partitions, replication, f := b.shape(rt)
 	if f != nil {
-		return f
+		return nil, f
 	}
 	switch {
 	case int64(partitions) > *budget:
-		return &failure{code: codeInvalidPartitions, msg: fmt.Sprintf("%d partitions are more than one topic or one request may have: %d", partitions, b.cfg.Limits.PartitionsPerTopic)}
+		return nil, &failure{code: codeInvalidPartitions, msg: fmt.Sprintf("%d partitions are more than one topic or one request may have: %d", partitions, b.cfg.Limits.PartitionsPerTopic)}
 	case im.partitions+int(partitions) > b.cfg.Limits.Partitions:
-		return &failure{code: codeInvalidPartitions, msg: fmt.Sprintf("the cluster would have more than %d partitions", b.cfg.Limits.Partitions)}
+		return nil, &failure{code: codeInvalidPartitions, msg: fmt.Sprintf("the cluster would have more than %d partitions", b.cfg.Limits.Partitions)}
 	}
 	*budget -= int64(partitions)
 	if !validateOnly {
-		t, f := b.createTopic(ctx, rt.Topic, partitions, replication, configs)
+		t, f = b.createTopic(ctx, rt.Topic, partitions, replication, configs)
 		if f != nil {
-			return f
+			return nil, f
 		}
 		out.TopicID = t.ID
 	}
@@ -117,7 +135,7 @@ func (b *Broker) createOne(ctx context.Context, version int16, validateOnly bool
 		out.NumPartitions, out.ReplicationFactor = partitions, replication
 		out.Configs = createdConfigs(configs)
 	}
-	return nil
+	return t, nil
 }
 
 // shape finds out how many partitions and replicas are asked for.
@@ -198,7 +216,7 @@ func createdConfigs(configs map[string]string) []kmsg.CreateTopicsResponseTopicC
 	return out
 }
 
-// createTopic creates a topic whose name, configs and size have been checked, and takes its leases.
+// createTopic creates a topic whose name, configs and size have been checked, and has its leases taken.
 func (b *Broker) createTopic(ctx context.Context, name string, partitions int32, replication int16, configs map[string]string) (*topic, *failure) {
 	spec := catalog.TopicSpec{Name: name, Partitions: partitions, ReplicationFactor: replication, Configs: configs}
 	_, _ = rand.Read(spec.ID[:]) // never fails
@@ -243,13 +261,13 @@ type unowned struct {
 	}
 }
 
-// acquire takes the leases of a topic's partitions from the given one on.
+// acquire has the leases of a topic's partitions taken, from the given one on.
 func (b *Broker) acquire(ctx context.Context, t catalog.Topic, from int32) {
 	tps := make([]catalog.TopicPartition, 0, t.Partitions-from)
 	for p := from; p < t.Partitions; p++ {
 		tps = append(tps, catalog.TopicPartition{Topic: t.ID, Partition: p})
 	}
-	if err := b.cfg.Log.Acquire(ctx, tps); err != nil {
+	if err := b.cfg.Cluster.Acquire(ctx, tps); err != nil {
 		b.limited.warn("leases of new partitions could not be taken; trying again", "topic", t.Name, "error", err)
 		b.unowned.mu.Lock()
 		b.unowned.mu.tps = append(b.unowned.mu.tps, tps...)
@@ -268,7 +286,7 @@ func (b *Broker) acquireUnowned(ctx context.Context) {
 	}
 	im := b.topics.load()
 	tps = slices.DeleteFunc(tps, func(tp catalog.TopicPartition) bool { return im.byID[tp.Topic] == nil })
-	if err := b.cfg.Log.Acquire(ctx, tps); err != nil {
+	if err := b.cfg.Cluster.Acquire(ctx, tps); err != nil {
 		b.limited.warn("leases of new partitions could not be taken; trying again", "partitions", len(tps), "error", err)
 		b.unowned.mu.Lock()
 		b.unowned.mu.tps = append(b.unowned.mu.tps, tps...)

@@ -10,7 +10,8 @@ import (
 )
 
 // DeleteTopics (key 20), versions 1–6, by name or (6) by id. The topic is gone, and its name free, before the answer.
-// No deviations.
+//
+// Deviation: internal topics cannot be deleted: INVALID_TOPIC_EXCEPTION.
 
 func (b *Broker) deleteTopics(ctx context.Context, r *request) (kmsg.Response, error) {
 	req := r.body.(*kmsg.DeleteTopicsRequest)
@@ -67,16 +68,29 @@ func (b *Broker) deleteTopics(ctx context.Context, r *request) (kmsg.Response, e
 }
 
 func (b *Broker) deleteOne(ctx context.Context, rt *kmsg.DeleteTopicsRequestTopic, out *kmsg.DeleteTopicsResponseTopic) *failure {
-	im := b.topics.load()
-	var t *topic
-	if rt.Topic != nil {
-		if t = im.byName[*rt.Topic]; t == nil {
-			return &failure{code: codeUnknownTopicOrPartition, msg: msgUnknownTopic}
+	find := func() *topic {
+		im := b.topics.load()
+		if rt.Topic != nil {
+			return im.byName[*rt.Topic]
 		}
-	} else if t = im.byID[rt.TopicID]; t == nil {
+		return im.byID[rt.TopicID]
+	}
+	t := find()
+	if t == nil {
+		b.lookAgain(ctx)
+		t = find()
+	}
+	switch {
+	case t != nil:
+	case rt.Topic != nil:
+		return &failure{code: codeUnknownTopicOrPartition, msg: msgUnknownTopic}
+	default:
 		return &failure{code: codeUnknownTopicID, msg: msgUnknownTopicID}
 	}
 	out.Topic, out.TopicID = &t.Name, t.ID
+	if t.internal {
+		return &failure{code: codeInvalidTopic, msg: msgInternalTopic}
+	}
 	first := true
 	err := b.settled(ctx, func() error {
 		err := b.cfg.Catalog.DeleteTopic(ctx, t.ID)

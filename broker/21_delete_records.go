@@ -8,7 +8,8 @@ import (
 )
 
 // DeleteRecords (key 21), versions 0–2: the log start moves up, durably, before the answer. -1 means the high
-// watermark. No deviations.
+// watermark. The leader alone does it; others answer NOT_LEADER_OR_FOLLOWER. Internal topics are
+// INVALID_TOPIC_EXCEPTION, as in Kafka. No deviations.
 
 func (b *Broker) deleteRecords(ctx context.Context, r *request) (kmsg.Response, error) {
 	req := r.body.(*kmsg.DeleteRecordsRequest)
@@ -29,6 +30,8 @@ func (b *Broker) deleteRecords(ctx context.Context, r *request) (kmsg.Response, 
 			switch {
 			case t == nil || !t.has(rp.Partition):
 				p.ErrorCode = codeUnknownTopicOrPartition
+			case t.internal:
+				p.ErrorCode = codeInvalidTopic
 			case rp.Offset < -1:
 				p.ErrorCode = codeOffsetOutOfRange
 			default:

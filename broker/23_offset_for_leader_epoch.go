@@ -7,7 +7,8 @@ import (
 )
 
 // OffsetForLeaderEpoch (key 23), versions 2–4: the end of an epoch, for clients that check whether their log
-// position was truncated (KIP-320). No deviations.
+// position was truncated (KIP-320). The leader alone answers, under a lease it still trusts when it has the answer. No
+// deviations.
 
 func (b *Broker) offsetForLeaderEpoch(ctx context.Context, r *request) (kmsg.Response, error) {
 	req := r.body.(*kmsg.OffsetForLeaderEpochRequest)

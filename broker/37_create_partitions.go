@@ -7,8 +7,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// CreatePartitions (key 37), versions 0–3. A manual assignment counts for its number of partitions. No other
-// deviations.
+// CreatePartitions (key 37), versions 0–3. The answer waits a moment until the new partitions have leaders.
+//
+// Deviations: a manual assignment counts for its number of partitions. Internal topics cannot grow:
+// INVALID_TOPIC_EXCEPTION.
 
 func (b *Broker) createPartitions(ctx context.Context, r *request) (kmsg.Response, error) {
 	req := r.body.(*kmsg.CreatePartitionsRequest)
@@ -20,6 +22,7 @@ func (b *Broker) createPartitions(ctx context.Context, r *request) (kmsg.Respons
 	for i := range req.Topics {
 		seen[req.Topics[i].Topic]++
 	}
+	var grown []made
 	for i := range req.Topics {
 		rt := &req.Topics[i]
 		n := seen[rt.Topic]
@@ -33,24 +36,32 @@ func (b *Broker) createPartitions(ctx context.Context, r *request) (kmsg.Respons
 		if n > 1 {
 			f = &failure{code: codeInvalidRequest, msg: "Duplicate topic name."}
 		} else {
-			f = b.grow(ctx, rt, req.ValidateOnly)
+			f = b.grow(ctx, rt, req.ValidateOnly, &grown)
 		}
 		if f != nil {
 			out.ErrorCode, out.ErrorMessage = f.code, new(orName(f))
 		}
 		resp.Topics = append(resp.Topics, out)
 	}
+	b.awaitLeaders(ctx, grown)
 	return resp, nil
 }
 
-func (b *Broker) grow(ctx context.Context, rt *kmsg.CreatePartitionsRequestTopic, validateOnly bool) *failure {
+// grow adds partitions to one topic, and notes them.
+func (b *Broker) grow(ctx context.Context, rt *kmsg.CreatePartitionsRequestTopic, validateOnly bool, grown *[]made) *failure {
 	refuse := func(code int16, format string, args ...any) *failure {
 		return &failure{code: code, msg: fmt.Sprintf(format, args...)}
 	}
+	if b.topics.load().byName[rt.Topic] == nil {
+		b.lookAgain(ctx)
+	}
 	im := b.topics.load()
 	t := im.byName[rt.Topic]
-	if t == nil {
+	switch {
+	case t == nil:
 		return refuse(codeUnknownTopicOrPartition, msgUnknownTopic)
+	case t.internal:
+		return refuse(codeInvalidTopic, msgInternalTopic)
 	}
 	added := int(rt.Count) - int(t.Partitions)
 	switch {
@@ -81,6 +92,7 @@ func (b *Broker) grow(ctx context.Context, rt *kmsg.CreatePartitionsRequestTopic
 				b.limited.warn("topics could not be refreshed", "error", rerr)
 			}
 			b.acquire(ctx, nt, old)
+			*grown = append(*grown, made{newTopic(nt), old})
 		}
 		return err
 	})

@@ -6,8 +6,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// DescribeCluster (key 60), versions 0–2. There are no separate controllers: asking for them is
-// MISMATCHED_ENDPOINT_TYPE, as Kafka's brokers answer.
+// DescribeCluster (key 60), versions 0–2: the brokers with their addresses on the listener the request came in by, and
+// the controller, as in Metadata. Brokers that are fenced are not kept, so none are shown when asked for (version 2).
+// There are no separate controllers: asking for them is MISMATCHED_ENDPOINT_TYPE, as Kafka's brokers answer.
 
 func (b *Broker) describeCluster(_ context.Context, r *request) (kmsg.Response, error) {
 	req := r.body.(*kmsg.DescribeClusterRequest)
@@ -24,11 +25,14 @@ func (b *Broker) describeCluster(_ context.Context, r *request) (kmsg.Response, 
 		}
 		return resp, nil
 	}
-	resp.ClusterID, resp.ControllerID = b.cfg.ClusterID, b.cfg.NodeID
+	f := b.fleet()
+	resp.ClusterID, resp.ControllerID = b.cfg.ClusterID, f.controller
 	resp.ClusterAuthorizedOperations = operations(req.IncludeClusterAuthorizedOperations, clusterOperations)
-	e := b.endpoint(r.conn.listener)
-	n := kmsg.NewDescribeClusterResponseBroker()
-	n.NodeID, n.Host, n.Port, n.Rack = b.cfg.NodeID, e.Host, e.Port, b.rack()
-	resp.Brokers = append(resp.Brokers, n)
+	for i := range f.nodes {
+		n := kmsg.NewDescribeClusterResponseBroker()
+		e := f.nodes[i].endpoint(r.conn.listener)
+		n.NodeID, n.Host, n.Port, n.Rack = f.nodes[i].ID, e.Host, e.Port, f.nodes[i].rack()
+		resp.Brokers = append(resp.Brokers, n)
+	}
 	return resp, nil
 }

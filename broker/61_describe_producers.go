@@ -6,7 +6,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// DescribeProducers (key 61), version 0: the idempotent producers a partition remembers. No deviations.
+// DescribeProducers (key 61), version 0: the idempotent producers a partition remembers.
+//
+// Deviation: only the leader answers; in Kafka any replica does.
 
 func (b *Broker) describeProducers(ctx context.Context, r *request) (kmsg.Response, error) {
 	req := r.body.(*kmsg.DescribeProducersRequest)

@@ -9,7 +9,7 @@ import (
 )
 
 // ListConfigResources (key 74), versions 0–1. Version 0 lists client metrics subscriptions only, of which there are
-// none; version 1 lists topics and brokers, by type. Unknown types are UNSUPPORTED_VERSION, as in Kafka.
+// none; version 1 lists topics and all brokers, by type. Unknown types are UNSUPPORTED_VERSION, as in Kafka.
 
 func (b *Broker) listConfigResources(_ context.Context, r *request) (kmsg.Response, error) {
 	req := r.body.(*kmsg.ListConfigResourcesRequest)
@@ -40,7 +40,9 @@ func (b *Broker) listConfigResources(_ context.Context, r *request) (kmsg.Respon
 		}
 	}
 	if asked(kmsg.ConfigResourceTypeBroker) {
-		add(kmsg.ConfigResourceTypeBroker, strconv.Itoa(int(b.cfg.NodeID)))
+		for _, n := range b.fleet().nodes {
+			add(kmsg.ConfigResourceTypeBroker, strconv.Itoa(int(n.ID)))
+		}
 	}
 	return resp, nil
 }

@@ -8,10 +8,11 @@ import (
 )
 
 // DescribeTopicPartitions (key 75), version 0: topics by name, at most max.request.partition.size.limit partitions,
-// with a cursor to go on from. The lists of eligible and last known leader replicas are empty, never null: the Java
-// client fails on null. No deviations.
+// with a cursor to go on from. Leaders and replicas are those of Metadata. The lists of eligible and last known leader
+// replicas (KIP-966) are empty, since every replica is in sync, and never null: the Java client fails on null. No
+// deviations.
 
-func (b *Broker) describeTopicPartitions(_ context.Context, r *request) (kmsg.Response, error) {
+func (b *Broker) describeTopicPartitions(ctx context.Context, r *request) (kmsg.Response, error) {
 	req := r.body.(*kmsg.DescribeTopicPartitionsRequest)
 	resp := kmsg.NewPtrDescribeTopicPartitionsResponse()
 	resp.Version = r.version
@@ -21,6 +22,11 @@ func (b *Broker) describeTopicPartitions(_ context.Context, r *request) (kmsg.Re
 	for i := range req.Topics {
 		names = append(names, req.Topics[i].Topic)
 	}
+	if slices.ContainsFunc(names, func(n string) bool { return im.byName[n] == nil }) {
+		b.lookAgain(ctx)
+		im = b.topics.load()
+	}
+	pl := b.fleet().placer()
 	if len(req.Topics) == 0 {
 		for _, t := range im.sorted {
 			names = append(names, t.Name)
@@ -59,7 +65,7 @@ func (b *Broker) describeTopicPartitions(_ context.Context, r *request) (kmsg.Re
 			continue
 		}
 		to := min(t.Partitions, max(from, 0)+left)
-		resp.Topics = append(resp.Topics, b.describeRange(t, from, to))
+		resp.Topics = append(resp.Topics, b.describeRange(pl, t, from, to))
 		left -= max(to-from, 0)
 		if to < t.Partitions {
 			resp.NextCursor = &kmsg.DescribeTopicPartitionsResponseNextCursor{Topic: name, Partition: to}
@@ -76,20 +82,21 @@ func missingTopic(name string, code int16) kmsg.DescribeTopicPartitionsResponseT
 	return out
 }
 
-func (b *Broker) describeRange(t *topic, from, to int32) kmsg.DescribeTopicPartitionsResponseTopic {
+func (b *Broker) describeRange(pl *placer, t *topic, from, to int32) kmsg.DescribeTopicPartitionsResponseTopic {
 	out := kmsg.NewDescribeTopicPartitionsResponseTopic()
-	out.Topic, out.TopicID, out.IsInternal = &t.Name, t.ID, internalTopic(t.Name)
+	out.Topic, out.TopicID, out.IsInternal = &t.Name, t.ID, t.internal
 	out.AuthorizedOperations = topicOperations
 	out.Partitions = []kmsg.DescribeTopicPartitionsResponseTopicPartition{}
-	self, none := []int32{b.cfg.NodeID}, []int32{}
+	none := []int32{}
 	for n := from; n < to; n++ {
 		p := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 		p.Partition = n
-		p.LeaderID, p.LeaderEpoch = b.leaderOf(t.partition(n))
+		p.LeaderID, p.LeaderEpoch = b.leaderOf(pl.f, t.partition(n))
 		if p.LeaderID < 0 {
 			p.ErrorCode = codeLeaderNotAvailable
 		}
-		p.Replicas, p.ISR, p.OfflineReplicas = self, self, none
+		set := pl.replicas(nil, t, n, p.LeaderID)
+		p.Replicas, p.ISR, p.OfflineReplicas = set, set, none
 		p.EligibleLeaderReplicas, p.LastKnownELR = none, none
 		out.Partitions = append(out.Partitions, p)
 	}

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 
@@ -13,6 +16,11 @@ import (
 // Broker answers Kafka requests. Its methods are safe for concurrent use.
 type Broker struct {
 	cfg      Config
+	self     Node     // without Draining
+	shares   bool     // partitions with other brokers: Config.Cluster was given
+	follower Follower // nil: only led partitions can be read
+	view     atomic.Pointer[fleet]
+	looked   atomic.Int64 // when lookAgain did, in Unix nanoseconds
 	obs      Observer
 	table    []*api
 	apis     map[int16]*api
@@ -45,6 +53,17 @@ func New(cfg Config) (*Broker, error) {
 		b.apis[a.key] = a
 	}
 	b.limited.mu.last = map[string]*limitedLine{}
+	b.self = Node{ID: cfg.NodeID, Rack: cfg.Rack}
+	for name, e := range cfg.Listeners {
+		b.self.Listeners = append(b.self.Listeners, catalog.Listener{Name: name, Host: e.Host, Port: e.Port})
+	}
+	slices.SortFunc(b.self.Listeners, func(a, b catalog.Listener) int { return strings.Compare(a.Name, b.Name) })
+	if b.shares = cfg.Cluster != nil; !b.shares {
+		b.cfg.Cluster = &alone{log: cfg.Log, nodes: []Node{b.self}}
+	} else {
+		b.follower, _ = cfg.Log.(Follower)
+	}
+	b.cfg.Catalog = &tellingCatalog{Catalog: cfg.Catalog, cluster: b.cfg.Cluster, topics: &b.topics.current}
 	b.topics.catalog = cfg.Catalog
 	b.topics.current.Store(newImage(catalog.TopicSet{Version: -1}, nil))
 	b.sessions = newSessionCache(cfg.Limits.FetchSessions, cfg.Limits.FetchSessionPartitions)
@@ -54,8 +73,8 @@ func New(cfg Config) (*Broker, error) {
 	return b, nil
 }
 
-// RefreshTopics reads the topics from the catalog if they changed. Call it before Serve, and whenever the catalog's
-// heartbeat tells a new version.
+// RefreshTopics reads the topics from the catalog if they changed. Call it before Serve, whenever another broker
+// announces that it changed topics, and whenever the catalog's heartbeat tells a new version.
 func (b *Broker) RefreshTopics(ctx context.Context) error {
 	gone, err := b.topics.refresh(ctx)
 	if err != nil {
@@ -81,15 +100,4 @@ func (b *Broker) TopicName(id [16]byte) (name string, ok bool) {
 		return "", false
 	}
 	return t.Name, true
-}
-
-// endpoint is the address told to clients of a listener.
-func (b *Broker) endpoint(listener string) Endpoint { return b.cfg.Listeners[listener] }
-
-// rack is Kafka's nullable rack.
-func (b *Broker) rack() *string {
-	if b.cfg.Rack == "" {
-		return nil
-	}
-	return &b.cfg.Rack
 }

@@ -15,6 +15,8 @@ import (
 type Config struct {
 	Log     Log
 	Catalog catalog.Catalog
+	// Cluster is who shares the partitions; nil when the broker is alone, as the embedded one is.
+	Cluster Cluster
 	// Pool gives the buffers that request frames are read into.
 	Pool *slab.Pool
 	// Logger; nil discards.
@@ -28,14 +30,15 @@ type Config struct {
 	Rack      string
 	ClusterID string
 	// Listeners are the advertised addresses by listener name (advertised.listeners). A connection is told the
-	// address of the listener it came in by.
+	// addresses that the brokers have on the listener it came in by; of a broker without such a listener its first one.
 	Listeners map[string]Endpoint
 
 	// AutoCreateTopics is auto.create.topics.enable.
 	AutoCreateTopics bool
 	// NumPartitions is num.partitions: for topics created without a count. Default 1.
 	NumPartitions int32
-	// ReplicationFactor is default.replication.factor: only noted, durability comes from the store. Default 1.
+	// ReplicationFactor is default.replication.factor: how many brokers a partition is shown with, which is also how
+	// many may be picked as near ones by rack-aware consumers. Durability comes from the store. Default 1.
 	ReplicationFactor int16
 
 	Limits Limits

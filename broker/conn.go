@@ -38,19 +38,20 @@ type request struct {
 
 // conn serves one connection; see the package comment.
 type conn struct {
-	b        *Broker
-	nc       net.Conn
-	listener string
-	ip       string
-	ctx      context.Context // the connection's life, shared by its two goroutines
-	cancel   context.CancelFunc
-	frames   frameReader
-	queue    chan *request
-	last     kafkaproto.RequestHeader // the reader's, of the request before
-	open     atomic.Int32             // requests read and not answered
-	changing sync.WaitGroup           // requests in the queue whose api changes things; Add and Wait by the reader only
-	stopped  atomic.Bool
-	once     sync.Once
+	b         *Broker
+	nc        net.Conn
+	listener  string
+	ip        string
+	ctx       context.Context // the connection's life, shared by its two goroutines
+	cancel    context.CancelFunc
+	frames    frameReader
+	queue     chan *request
+	last      kafkaproto.RequestHeader // the reader's, of the request before
+	open      atomic.Int32             // requests read and not answered
+	changing  sync.WaitGroup           // requests in the queue whose api changes things; Add and Wait by the reader only
+	stopped   atomic.Bool
+	redirects redirects // the writer's
+	once      sync.Once
 }
 
 func newConn(b *Broker, nc net.Conn, listener, ip string) *conn {

@@ -8,6 +8,18 @@
 // deviations from Apache Kafka. server.go accepts, conn.go serves one connection, frame.go reads frames within the
 // memory bounds, topics.go keeps the image of topics, session.go the fetch sessions, errors.go translates errors.
 //
+// cluster.go says what the broker knows of others, and who leads; replicas.go which brokers a partition is shown with;
+// fetchnear.go sends consumers to brokers near them; topicchanges.go is what follows when topics are made or changed.
+//
+// # One of several
+//
+// Any broker answers any request. What only a partition's leader may say (Produce, ListOffsets, OffsetForLeaderEpoch,
+// DeleteRecords, DescribeProducers, OFFSET_OUT_OF_RANGE) the others refuse with Kafka's codes, telling who leads where the
+// version has room for it. Whether this broker leads is decided by [Log.Leader] alone, which knows the lease's epoch and
+// whether it can be trusted now; [Cluster] may be old, and only tells whom to ask instead. Requests about topics go to the
+// catalog directly; the leases of new partitions are free at first, and all brokers take their shares. Committed records
+// are served by every broker.
+//
 // # One connection
 //
 // Two goroutines: the reader reads, decodes and, for Produce, validates and appends; the writer answers, strictly in

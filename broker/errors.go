@@ -23,6 +23,7 @@ const (
 	codeCoordinatorNotAvailable     int16 = 15
 	codeInvalidTopic                int16 = 17
 	codeInvalidRequiredAcks         int16 = 21
+	codeTopicAuthorizationFailed    int16 = 29
 	codeInvalidTimestamp            int16 = 32
 	codeUnsupportedVersion          int16 = 35
 	codeTopicAlreadyExists          int16 = 36
@@ -41,6 +42,9 @@ const (
 	codeFencedLeaderEpoch           int16 = 74
 	codeUnknownLeaderEpoch          int16 = 75
 	codeUnsupportedCompression      int16 = 76
+	codeOffsetNotAvailable          int16 = 78
+	codePreferredLeaderNotAvailable int16 = 80
+	codeEligibleLeadersNotAvailable int16 = 83
 	codeElectionNotNeeded           int16 = 84
 	codeNoReassignmentInProgress    int16 = 85
 	codeInvalidRecord               int16 = 87
@@ -56,6 +60,9 @@ const (
 	msgUnknownTopic   = "This server does not host this topic-partition."
 	msgUnknownTopicID = "This server does not host this topic ID."
 )
+
+// errInternalTopic: a client wants to change a topic that belongs to the brokers. INVALID_TOPIC_EXCEPTION.
+var errInternalTopic = errors.New(msgInternalTopic)
 
 // codeOf translates an error of storage or catalog into Kafka's code. It is the only place that does.
 func codeOf(err error) int16 {
@@ -79,7 +86,7 @@ func codeOf(err error) int16 {
 		return codeRequestTimedOut
 	case errors.Is(err, catalog.ErrTopicExists):
 		return codeTopicAlreadyExists
-	case errors.Is(err, catalog.ErrTopicCollision):
+	case errors.Is(err, catalog.ErrTopicCollision), errors.Is(err, errInternalTopic):
 		return codeInvalidTopic
 	case errors.Is(err, catalog.ErrPartitionCount):
 		return codeInvalidPartitions
@@ -92,7 +99,7 @@ func codeOf(err error) int16 {
 func routine(code int16) bool {
 	switch code {
 	case codeNone, codeNotLeaderOrFollower, codeUnknownTopicOrPartition, codeUnknownTopicID, codeOffsetOutOfRange,
-		codeFencedLeaderEpoch, codeUnknownLeaderEpoch, codeRequestTimedOut:
+		codeFencedLeaderEpoch, codeUnknownLeaderEpoch, codeOffsetNotAvailable, codeRequestTimedOut:
 		return true
 	default:
 		return false

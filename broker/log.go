@@ -45,4 +45,15 @@ type Log interface {
 	NewWatcher() *storage.Watcher
 }
 
+// Follower is a Log that also serves what other brokers lead. In a cluster, Config.Log should be one: without it,
+// consumers can read from leaders only.
+type Follower interface {
+	// ReadFollower is Read of a partition that this broker does not lead, as far as it follows it. The offsets it fills in
+	// may be behind. It fails with storage.ErrNotLeader when it does not follow the partition, or has not heard for too
+	// long whether there is more; with storage.ErrOffsetOutOfRange and the offsets filled in when it does not have the
+	// offset, which says nothing about whether it exists. Watchers tell its progress. With MaxBytes 0 and not MinOne only
+	// the offsets are asked for.
+	ReadFollower(ctx context.Context, req storage.ReadRequest, r *storage.Read) error
+}
+
 var _ Log = (*storage.Engine)(nil)

@@ -60,6 +60,10 @@ func protocolMarkdown() string {
 	line("An API key or version that is not listed closes the connection, as in Apache Kafka, except that ApiVersions of an")
 	line("unknown version is answered in version 0 with UNSUPPORTED_VERSION. `throttle_time_ms` is always 0.")
 	line("")
+	line("Any broker answers any request; what only the leader of a partition may say the others refuse with")
+	line("NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH or UNKNOWN_LEADER_EPOCH. Clients are told the addresses that brokers have on")
+	line("the listener they came in by; of a broker without that listener its first one.")
+	line("")
 	line("| key | API | versions | different from Apache Kafka 4.3 |")
 	line("|---|---|---|---|")
 	for _, a := range table() {

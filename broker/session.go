@@ -50,6 +50,8 @@ type sessionPart struct {
 
 	// The outcome in the request under way.
 	code      int16
+	follower  bool  // this broker does not lead it: committed records only
+	preferred int32 // the replica the client should read from instead; -1: none
 	diverging storage.EpochEnd
 	high      int64
 	stable    int64
@@ -109,7 +111,7 @@ func (s *session) add(name string, id catalog.TopicID, rp *kmsg.FetchRequestTopi
 	}
 	p := s.find(k)
 	if p == nil {
-		p = &sessionPart{key: k, toldHigh: -1, toldStart: -1}
+		p = &sessionPart{key: k, toldHigh: -1, toldStart: -1, preferred: -1}
 		s.order = append(s.order, p)
 		if s.parts == nil && (len(s.order) > fewPartitions || s.id != 0) {
 			s.parts = make(map[partKey]*sessionPart, len(s.order))

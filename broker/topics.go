@@ -15,6 +15,8 @@ import (
 type topic struct {
 	catalog.Topic
 	settings topicSettings
+	internal bool   // clients must not change it or write to it
+	hash     uint64 // of the id
 }
 
 // topicSettings are the configs that the Produce path enforces.
@@ -48,7 +50,7 @@ func newTopic(t catalog.Topic) *topic {
 			}
 		}
 	}
-	return &topic{Topic: t, settings: s}
+	return &topic{Topic: t, settings: s, internal: internalTopic(t.Name), hash: topicHash(t.ID)}
 }
 
 func (t *topic) partition(p int32) catalog.TopicPartition {
@@ -113,6 +115,9 @@ func newImage(set catalog.TopicSet, old *image) *image {
 		sorted:  make([]*topic, 0, len(set.Topics)),
 	}
 	for _, ct := range set.Topics {
+		if ct.Name == hiddenTopic {
+			continue
+		}
 		var t *topic
 		if old != nil {
 			if o := old.byID[ct.ID]; o != nil && o.Version == ct.Version {
@@ -163,7 +168,15 @@ func checkTopicName(name string) string {
 	return ""
 }
 
-// internalTopic tells Kafka's own topics, which clients must not write or delete.
+// hiddenTopic is the internal topic whose one lease makes the controller. No client sees it, as no client of Kafka's
+// brokers sees the log of its controllers.
+const hiddenTopic = "__cluster_metadata"
+
+// internalTopic tells Kafka's own topics, which clients see, but must not make, write to, change or delete. Their
+// partitions are the shards of coordinators.
 func internalTopic(name string) bool {
 	return name == "__consumer_offsets" || name == "__transaction_state" || name == "__share_group_state"
 }
+
+// msgInternalTopic is told with INVALID_TOPIC_EXCEPTION to who wants to change an internal topic.
+const msgInternalTopic = "this is an internal topic: the brokers make and keep it, clients cannot change it"
