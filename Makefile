@@ -40,8 +40,13 @@ build: ## Build the static binary bin/streamhouse.
 .PHONY: test
 test: unit compat ## Run all tests, with the race detector, then the compatibility tests; installs what they lack.
 
+.PHONY: servers
+servers: ## Install what tests run against: Postgres by apt-get, MinIO and versitygw by "go install" (five minutes, once).
+	scripts/postgres
+	scripts/minio
+
 .PHONY: unit
-unit: $(GOTESTSUM) ## Run the module's own tests, with the race detector.
+unit: $(GOTESTSUM) servers ## Run the module's own tests, with the race detector.
 	scripts/need cc gcc libc6-dev
 	CGO_ENABLED=1 $(GOTESTSUM) --format pkgname-and-test-fails -- -race -timeout 15m ./...
 
