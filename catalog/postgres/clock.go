@@ -64,7 +64,8 @@ func (k *timekeeper) observe(now, start, asked, heard time.Time) (atLeast time.T
 	most := heard.Sub(k.mu.asked)
 	least := asked.Sub(k.mu.heard) // negative when the two readings overlapped
 	if least > 0 && passed < least-tolerance {
-		atLeast = k.mu.now.Add(least)
+		atLeast = k.mu.now.Add(most) // no broker can have seen a later time
+		now, passed = atLeast, most
 	}
 	restarted := !start.IsZero() && !start.Equal(k.mu.start)
 	if passed > most+tolerance || restarted || k.mu.broken || (k.quiet > 0 && asked.Sub(k.mu.heard) > k.quiet) {

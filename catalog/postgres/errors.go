@@ -111,11 +111,18 @@ func rolledBack(err error) bool {
 	return false
 }
 
+func isParseError(err error) bool {
+	_, is := errors.AsType[*pgconn.ParseConfigError](err)
+	return is
+}
+
 // openError adds to an error of opening what the operator can do.
 func openError(ctx context.Context, err error) error {
 	var hint string
 	switch state := sqlState(err); {
 	case errors.Is(err, ErrUnsafe), errors.Is(err, ErrTooOld), ours(err):
+		return err
+	case isParseError(err):
 		return err
 	case state == codeNoDatabase:
 		hint = "create it: CREATE DATABASE ... OWNER ..."

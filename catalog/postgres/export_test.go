@@ -25,3 +25,12 @@ var HotStatements = map[string]string{
 
 // ApplicationName is how the server knows this handle's connections.
 func (c *Catalog) ApplicationName() string { return c.opts.ApplicationName }
+
+// ConnConfig makes the settings of the catalog's own connections.
+func ConnConfig(o Options) (*pgx.ConnConfig, error) {
+	o, err := withDefaults(o)
+	if err != nil {
+		return nil, err
+	}
+	return o.connConfig(o.URL, 0, 0)
+}

@@ -134,12 +134,12 @@ func (c *Catalog) raiseClock(ctx context.Context, atLeast time.Time) error {
 	return nil
 }
 
-// pulseSQL reads the clock and, unless somebody else is at it or just was, notes that it was read. It writes, so that a
+// pulseSQL reads the clock, without its floor, which would hide a step back, and, unless somebody else is at it or just was, notes that it was read. It writes, so that a
 // standby and a full disk show.
 const pulseSQL = `WITH r AS MATERIALIZED (SELECT catalog_now(NULL) AS now),
 	noted AS (UPDATE catalog_clock SET floor = r.now FROM r
 		WHERE one = (SELECT one FROM catalog_clock FOR NO KEY UPDATE SKIP LOCKED) AND floor < r.now - interval '500 ms')
-	SELECT now, pg_postmaster_start_time() FROM r`
+	SELECT catalog_wall_clock() + ahead, pg_postmaster_start_time() FROM r, catalog_clock`
 
 // pulse takes a reading of the clock.
 func (c *Catalog) pulse(ctx context.Context) error {

@@ -55,7 +55,7 @@ func commitSQL(n int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `WITH b AS (
 		UPDATE catalog_brokers SET last_sequence = $3::bigint + %d, committed_at = greatest(committed_at, catalog_now($1::timestamptz))
-		WHERE epoch = $2 AND NOT fenced AND last_sequence = $3 RETURNING committed_at, pg_postmaster_start_time() AS start)
+		WHERE epoch = $2 AND NOT fenced AND last_sequence = $3 RETURNING committed_at)
 	INSERT INTO catalog_tail (epoch, first_sequence, last_sequence, object, size, checksum, committed_at, key, extents,
 		end_topics, end_partitions, end_offsets)
 	SELECT $2, $3 + v.n, $3 + v.n, v.object, v.size, v.checksum, b.committed_at, v.key, v.extents, v.topics, v.partitions, v.ends

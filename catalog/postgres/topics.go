@@ -157,24 +157,25 @@ func (c *Catalog) CreateTopic(ctx context.Context, spec catalog.TopicSpec) (cata
 	if err := spec.Check(); err != nil {
 		return catalog.Topic{}, fmt.Errorf("create a topic: %w", err)
 	}
-	var topic catalog.Topic
+	if spec.Configs == nil {
+		spec.Configs = map[string]string{}
+	}
+	var row topicRow
 	err := c.write(ctx, c.general, fmt.Sprintf("create topic %q", spec.Name), func(t *tx) (err error) {
-		topic, err = t.createTopic(&spec)
+		row, err = t.createTopic(&spec)
 		return err
 	})
 	if err != nil {
 		return catalog.Topic{}, err
 	}
-	return topic, nil
+	c.refs.put(map[catalog.TopicID]int32{row.ID: row.ref}) // only now: what is undone is numbered anew
+	return row.topic(), nil
 }
 
-func (t *tx) createTopic(spec *catalog.TopicSpec) (catalog.Topic, error) {
-	if spec.Configs == nil {
-		spec.Configs = map[string]string{}
-	}
+func (t *tx) createTopic(spec *catalog.TopicSpec) (row topicRow, err error) {
 	version, err := t.bump("topics_version") // also keeps others from changing topics meanwhile
 	if err != nil {
-		return catalog.Topic{}, err
+		return row, err
 	}
 	var known topicRow
 	var deleted *time.Time
@@ -182,34 +183,33 @@ func (t *tx) createTopic(spec *catalog.TopicSpec) (catalog.Topic, error) {
 		append(known.into(), &deleted), [16]byte(spec.ID))
 	switch {
 	case err != nil:
-		return catalog.Topic{}, err
+		return row, err
 	case found && deleted == nil && known.Name == spec.Name:
 		_, err := t.exec("UPDATE catalog_counters SET value = value - 1 WHERE name = 'topics_version'") // nothing changed
-		return known.topic(), err
+		return known, err
 	case found:
-		return catalog.Topic{}, fmt.Errorf("id %s was used before: %w", spec.ID, catalog.ErrTopicExists)
+		return row, fmt.Errorf("id %s was used before: %w", spec.ID, catalog.ErrTopicExists)
 	}
 	var name string
 	taken, err := t.one("SELECT name FROM catalog_topics WHERE metric_name = replace($1, '.', '_') AND deleted_at IS NULL",
 		[]any{&name}, spec.Name)
 	switch {
 	case err != nil:
-		return catalog.Topic{}, err
+		return row, err
 	case taken && name == spec.Name:
-		return catalog.Topic{}, catalog.ErrTopicExists
+		return row, catalog.ErrTopicExists
 	case taken:
-		return catalog.Topic{}, fmt.Errorf("beside %q: %w", name, catalog.ErrTopicCollision)
+		return row, fmt.Errorf("beside %q: %w", name, catalog.ErrTopicCollision)
 	case spec.Partitions < 1:
-		return catalog.Topic{}, fmt.Errorf("with %d partitions: %w", spec.Partitions, catalog.ErrPartitionCount)
+		return row, fmt.Errorf("with %d partitions: %w", spec.Partitions, catalog.ErrPartitionCount)
 	}
-	var row topicRow
 	_, err = t.one(`INSERT INTO catalog_topics AS t (id, name, partitions, replication_factor, configs, version, created_at)
 		VALUES ($1, $2, $3, $4, $5, $6, catalog_now($7)) RETURNING `+topicColumns, row.into(),
 		[16]byte(spec.ID), spec.Name, spec.Partitions, spec.ReplicationFactor, spec.Configs, version, t.c.time.parameter())
 	if err != nil {
-		return catalog.Topic{}, err
+		return row, err
 	}
-	return row.topic(), t.addPartitions(spec.ID, 0, spec.Partitions)
+	return row, t.addPartitions(spec.ID, 0, spec.Partitions)
 }
 
 // addPartitions makes the rows of partitions from .. to-1.
