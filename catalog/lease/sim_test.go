@@ -1,0 +1,372 @@
+package lease_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/catalog/lease"
+	"github.com/streamhouse/streamhouse/catalog/memory"
+)
+
+// sim is a fleet in one bubble.
+type sim struct {
+	t       *testing.T
+	shared  *memory.Catalog
+	history *history
+	nodes   []*node // running
+	total   int
+	fences  atomic.Int64
+	moves   atomic.Int64 // partitions handed over
+	links   uint64
+}
+
+// node is one process.
+type node struct {
+	*engine
+
+	m    *lease.Manager
+	kill context.CancelFunc
+	wg   sync.WaitGroup
+}
+
+// newSim makes a cluster with the internal topics and one of partitions, and brokers of these ids.
+func newSim(t *testing.T, partitions int32, ids ...catalog.BrokerID) *sim {
+	t.Helper()
+	s := &sim{t: t, shared: memory.New(nil), history: &history{parts: make(map[catalog.TopicPartition]*committed)}}
+	require.NoError(t, lease.EnsureInternal(t.Context(), s.shared))
+	_, err := s.shared.CreateTopic(t.Context(), catalog.TopicSpec{ID: catalog.TopicID{1}, Name: "t", Partitions: partitions})
+	require.NoError(t, err)
+	s.total = int(partitions) + 101
+	for _, id := range ids {
+		s.start(id)
+	}
+	t.Cleanup(func() {
+		for _, n := range slices.Clone(s.nodes) {
+			s.crash(n)
+		}
+	})
+	return s
+}
+
+// start starts a process of a broker id.
+func (s *sim) start(id catalog.BrokerID) *node {
+	s.t.Helper()
+	s.links++
+	ctx, kill := context.WithCancel(context.Background())
+	n := &node{kill: kill}
+	n.engine = &engine{
+		link: newLink(s.shared.Open(), s.links), history: s.history, id: id, rack: string(rune('a' + id%3)), ctx: ctx, wg: &n.wg,
+		flight: make(chan struct{}, 1), held: make(map[catalog.TopicPartition]*lead),
+	}
+	m, err := lease.New(lease.Config{
+		Catalog: n.link, Fleet: n.link, Partitions: n.engine, Logger: slog.New(slog.DiscardHandler),
+		Hooks: lease.Hooks{
+			Fenced: func(catalog.Broker, catalog.FenceReason) { s.fences.Add(1) },
+			HandedOver: func(partitions int, _ time.Duration, err error) {
+				if err == nil {
+					s.moves.Add(int64(partitions))
+				}
+			},
+		},
+	})
+	require.NoError(s.t, err)
+	n.m, n.begun, n.again = m, m.Beat, m.Wake
+	n.wg.Go(func() { m.Run(ctx) })
+	n.wg.Go(n.session)
+	n.wg.Go(n.appends)
+	s.nodes = append(s.nodes, n)
+	return n
+}
+
+// crash ends a process without a word.
+func (s *sim) crash(n *node) {
+	s.t.Helper()
+	n.kill()
+	require.NoError(s.t, n.link.Close())
+	n.link.resume()
+	n.wg.Wait()
+	s.nodes = slices.DeleteFunc(s.nodes, func(o *node) bool { return o == n })
+}
+
+// drain is what SIGTERM does.
+func (s *sim) drain(n *node) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	err := n.m.Drain(ctx)
+	if epoch := n.Epoch(); epoch != 0 {
+		_ = n.link.FenceBroker(ctx, epoch, catalog.FenceResigned)
+	}
+	s.crash(n)
+	return err
+}
+
+func (s *sim) pass(d time.Duration) {
+	pause(context.Background(), d)
+	synctest.Wait()
+}
+
+func (s *sim) sound() {
+	s.t.Helper()
+	s.history.mu.Lock()
+	defer s.history.mu.Unlock()
+	require.Empty(s.t, s.history.wrong)
+}
+
+// allLed checks that every partition is appended to, by the running.
+func (s *sim) allLed(what string) {
+	s.t.Helper()
+	s.sound()
+	running := make(map[catalog.BrokerEpoch]bool)
+	for _, n := range s.nodes {
+		running[n.Epoch()] = true
+	}
+	led := s.history.led()
+	require.Len(s.t, led, s.total, what)
+	for tp, by := range led {
+		require.True(s.t, running[by], "%s: %s is led by broker epoch %d", what, tp, by)
+	}
+	for _, n := range s.nodes { // and all know it
+		v := n.m.View()
+		for tp, by := range led {
+			b, _, ok := v.LeaderOf(tp)
+			require.True(s.t, ok, "%s: %s", what, tp)
+			require.Equal(s.t, by, b.Epoch, "%s: %s at broker %d", what, tp, n.id)
+		}
+	}
+}
+
+func (s *sim) held() (out []int) {
+	for _, n := range s.nodes {
+		out = append(out, len(n.Held()))
+	}
+	return out
+}
+
+func (s *sim) balanced(what string) {
+	s.t.Helper()
+	counts := s.held()
+	require.LessOrEqual(s.t, slices.Max(counts)-slices.Min(counts), 2+s.total/len(counts)/20, "%s: %v", what, counts)
+}
+
+func bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, f)
+}
+
+func TestFleetStarts(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSim(t, 200, 1, 2, 3)
+		s.pass(3 * time.Second)
+		s.allLed("started")
+		s.pass(20 * time.Second)
+		s.allLed("balanced")
+		s.balanced("balanced")
+		moved := s.moves.Load()
+		s.pass(10 * time.Minute)
+		require.Equal(t, moved, s.moves.Load(), "nothing flaps")
+		require.Zero(t, s.fences.Load())
+		c, ok := s.nodes[0].m.View().Controller()
+		require.True(t, ok)
+		require.NotZero(t, c.Epoch)
+	})
+}
+
+func TestCrashIsNoticedAtOnce(t *testing.T) {
+	for _, brokers := range []int{2, 3, 10} {
+		t.Run(fmt.Sprint(brokers), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				var ids []catalog.BrokerID
+				for i := range brokers {
+					ids = append(ids, catalog.BrokerID(i+1))
+				}
+				s := newSim(t, 300, ids...)
+				s.pass(time.Minute)
+				s.allLed("before")
+				for range 3 { // also the controller, sooner or later
+					s.history.mark()
+					dead := s.nodes[0]
+					s.crash(dead)
+					s.pass(2 * time.Second)
+					require.Less(t, s.history.worst(), time.Second)
+					s.allLed("after a crash")
+					s.start(dead.id)
+					s.pass(time.Minute)
+				}
+				require.EqualValues(t, 3, s.fences.Load(), "each was fenced once")
+				s.balanced("after three crashes")
+			})
+		})
+	}
+}
+
+func TestCrashOfAll(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSim(t, 100, 1, 2, 3)
+		s.pass(10 * time.Second)
+		for _, n := range slices.Clone(s.nodes) {
+			s.crash(n)
+		}
+		for id := range catalog.BrokerID(3) {
+			s.start(id + 1)
+		}
+		s.history.mark()
+		s.pass(2 * time.Second)
+		s.allLed("the processes before are known to be dead: they had the same ids")
+		require.Less(t, s.history.worst(), 1500*time.Millisecond)
+	})
+}
+
+func TestSilentCut(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSim(t, 200, 1, 2, 3)
+		s.pass(time.Minute)
+		for i := range 3 {
+			n := s.nodes[i]
+			s.history.mark()
+			n.link.cutOff()
+			s.pass(12 * time.Second)
+			require.Less(t, s.history.worst(), 10*time.Second)
+			require.Greater(t, s.history.worst(), 3*time.Second, "nobody can know earlier")
+			n.link.heal()
+			s.pass(time.Minute)
+			s.allLed("healed")
+			s.balanced("healed")
+		}
+		require.EqualValues(t, 3, s.fences.Load())
+	})
+}
+
+func TestStoppedProcessGoesOn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSim(t, 200, 1, 2, 3)
+		s.pass(time.Minute)
+		n := s.nodes[1]
+		n.link.freeze()
+		s.pass(15 * time.Second)
+		old := n.Epoch()
+		n.link.resume()
+		s.pass(time.Minute)
+		require.Greater(t, n.Epoch(), old, "it registered anew")
+		s.allLed("it goes on")
+		s.balanced("it goes on")
+	})
+}
+
+func TestDrain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSim(t, 900, 1, 2, 3)
+		s.pass(time.Minute)
+		for range 4 { // a rolling restart, and the first once more
+			n := s.nodes[0]
+			s.history.mark()
+			require.NoError(t, s.drain(n))
+			s.pass(time.Second)
+			require.Less(t, s.history.worst(), 250*time.Millisecond)
+			s.allLed("drained")
+			s.start(n.id)
+			s.pass(time.Minute)
+			require.Less(t, s.history.worst(), 250*time.Millisecond, "it joins again")
+			s.balanced("restarted")
+		}
+		require.Zero(t, s.fences.Load())
+		require.NoError(t, s.drain(s.nodes[0]))
+		require.NoError(t, s.drain(s.nodes[0]))
+		require.ErrorIs(t, s.drain(s.nodes[0]), lease.ErrAlone)
+	})
+}
+
+func TestJoin(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSim(t, 899, 1, 2, 3)
+		s.pass(time.Minute)
+		s.history.mark()
+		n := s.start(4)
+		s.pass(10 * time.Second)
+		require.GreaterOrEqual(t, len(n.Held()), 235)
+		s.balanced("joined")
+		s.allLed("joined")
+		require.Less(t, s.history.worst(), 250*time.Millisecond)
+		before := s.moves.Load()
+		s.pass(10 * time.Minute)
+		require.Equal(t, before, s.moves.Load(), "nothing flaps")
+	})
+}
+
+func TestOperatorDrains(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSim(t, 300, 1, 2, 3)
+		s.pass(time.Minute)
+		s.history.mark()
+		require.NoError(t, s.shared.SetDraining(t.Context(), 2, true))
+		s.pass(10 * time.Second)
+		require.Empty(t, s.nodes[1].Held())
+		require.Less(t, s.history.worst(), 250*time.Millisecond)
+		s.crash(s.nodes[0])
+		s.pass(5 * time.Second)
+		require.Empty(t, s.nodes[0].Held(), "it takes nothing either") // the second is the first now
+		require.NoError(t, s.shared.SetDraining(t.Context(), 2, false))
+		s.pass(30 * time.Second)
+		s.balanced("taken back")
+		s.allLed("taken back")
+	})
+}
+
+// TestDatabaseRestart: everybody loses everything at once, and nobody is fenced for it.
+func TestDatabaseRestart(t *testing.T) {
+	for _, away := range []time.Duration{0, 400 * time.Millisecond, 3 * time.Second} {
+		t.Run(away.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := newSim(t, 100, 1, 2, 3, 4)
+				s.pass(time.Minute)
+				moved := s.moves.Load()
+				for i, n := range s.nodes {
+					n.link.cutOff()
+					n.link.Drop()
+					if i == 0 { // who comes back first sees nobody
+						pause(t.Context(), away)
+						n.link.heal()
+					}
+				}
+				for _, n := range s.nodes[1:] {
+					pause(t.Context(), 500*time.Millisecond)
+					n.link.heal()
+				}
+				s.pass(30 * time.Second)
+				require.Zero(t, s.fences.Load())
+				require.Equal(t, moved, s.moves.Load())
+				s.allLed("after the restart")
+			})
+		})
+	}
+}
+
+// TestWakeUpsLost: heartbeats and the tick do what announcements would have done.
+func TestWakeUpsLost(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSim(t, 100, 1, 2, 3)
+		for _, n := range s.nodes {
+			n.link.set(func() { n.link.mu.deaf = true })
+		}
+		s.pass(time.Minute)
+		s.allLed("deaf")
+		s.balanced("deaf")
+		s.history.mark()
+		s.crash(s.nodes[0])
+		s.pass(4 * time.Second)
+		require.Less(t, s.history.worst(), 3*time.Second)
+		s.allLed("deaf")
+		require.NoError(t, s.drain(s.nodes[0]))
+		s.pass(3 * time.Second)
+		s.allLed("drained")
+	})
+}
