@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"sync"
 	"time"
 
@@ -19,14 +18,34 @@ type history struct {
 }
 
 type committed struct {
+	tp    catalog.TopicPartition
 	by    catalog.BrokerEpoch
 	epoch catalog.LeaseEpoch
-	last  time.Time
+	last  time.Time     // zero: nothing was committed yet
 	gap   time.Duration // the longest since the mark
 }
 
+// appended is a partition that an engine appends to, under a lease epoch.
+type appended struct {
+	*committed
+
+	lease catalog.LeaseEpoch
+}
+
+// of returns what was committed of a partition.
+func (h *history) of(tp catalog.TopicPartition) *committed {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.parts[tp]
+	if p == nil {
+		p = &committed{tp: tp, epoch: -1}
+		h.parts[tp] = p
+	}
+	return p
+}
+
 // commit commits one object with data of all these partitions, and notes it in the same instant.
-func (h *history) commit(ctx context.Context, c *link, epoch catalog.BrokerEpoch, seq catalog.Sequence, tps map[catalog.TopicPartition]catalog.LeaseEpoch) error {
+func (h *history) commit(ctx context.Context, c *link, epoch catalog.BrokerEpoch, seq catalog.Sequence, parts []appended) error {
 	if err := c.gate(ctx); err != nil {
 		return err
 	}
@@ -39,17 +58,14 @@ func (h *history) commit(ctx context.Context, c *link, epoch catalog.BrokerEpoch
 		return err
 	}
 	now := time.Now()
-	for tp, lease := range tps {
-		p := h.parts[tp]
-		if p == nil {
-			p = &committed{epoch: -1, last: now}
-			h.parts[tp] = p
+	for _, p := range parts {
+		if p.lease < p.epoch || p.lease == p.epoch && epoch != p.by {
+			h.wrong = append(h.wrong, fmt.Sprintf("%s: broker epoch %d committed under lease epoch %d, after broker epoch %d under %d", p.tp, epoch, p.lease, p.by, p.epoch))
 		}
-		if lease < p.epoch || lease == p.epoch && epoch != p.by {
-			h.wrong = append(h.wrong, fmt.Sprintf("%s: broker epoch %d committed under lease epoch %d, after broker epoch %d under %d", tp, epoch, lease, p.by, p.epoch))
+		if !p.last.IsZero() {
+			p.gap = max(p.gap, now.Sub(p.last))
 		}
-		p.gap = max(p.gap, now.Sub(p.last))
-		p.by, p.epoch, p.last = epoch, lease, now
+		p.by, p.committed.epoch, p.last = epoch, p.lease, now
 	}
 	return nil
 }
@@ -68,7 +84,9 @@ func (h *history) worst() (gap time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, p := range h.parts {
-		gap = max(gap, p.gap, time.Since(p.last))
+		if !p.last.IsZero() {
+			gap = max(gap, p.gap, time.Since(p.last))
+		}
 	}
 	return gap
 }
@@ -110,6 +128,7 @@ type engine struct {
 	lives int
 	seq   catalog.Sequence
 	held  map[catalog.TopicPartition]*lead
+	open  []appended // those of held that are not closed; nil: to be made anew. Never changed once made
 }
 
 type lead struct {
@@ -148,6 +167,7 @@ func (e *engine) install(ctx context.Context, leases []catalog.Lease) error {
 		}
 		if have := e.held[l.TopicPartition]; have == nil || have.epoch < l.Epoch {
 			e.held[l.TopicPartition] = &lead{epoch: l.Epoch}
+			e.open = nil
 		}
 	}
 	return nil
@@ -162,7 +182,9 @@ func (e *engine) Acquire(ctx context.Context, tps []catalog.TopicPartition) erro
 	return e.install(ctx, leases)
 }
 
-func (e *engine) Adopt(ctx context.Context, leases []catalog.Lease) error { return e.install(ctx, leases) }
+func (e *engine) Adopt(ctx context.Context, leases []catalog.Lease) error {
+	return e.install(ctx, leases)
+}
 
 func (e *engine) Lost(leases []catalog.Lease) {
 	e.mu.Lock()
@@ -170,6 +192,7 @@ func (e *engine) Lost(leases []catalog.Lease) {
 	for _, l := range leases {
 		if have := e.held[l.TopicPartition]; have != nil && have.epoch < l.Epoch {
 			delete(e.held, l.TopicPartition)
+			e.open = nil
 		}
 	}
 }
@@ -182,6 +205,7 @@ func (e *engine) HandOver(ctx context.Context, tps []catalog.TopicPartition, to 
 			l.closed = true
 		}
 	}
+	e.open = nil
 	e.mu.Unlock()
 	select { // all that was appended before is committed
 	case e.flight <- struct{}{}:
@@ -233,6 +257,7 @@ func (e *engine) forget(epoch catalog.BrokerEpoch, tps []catalog.TopicPartition)
 			delete(e.held, tp)
 		}
 	}
+	e.open = nil
 }
 
 func (e *engine) reopen(epoch catalog.BrokerEpoch, tps []catalog.TopicPartition) {
@@ -243,6 +268,7 @@ func (e *engine) reopen(epoch catalog.BrokerEpoch, tps []catalog.TopicPartition)
 			l.closed = false
 		}
 	}
+	e.open = nil
 }
 
 // failed ends the epoch if it is fenced.
@@ -253,6 +279,7 @@ func (e *engine) failed(err error) {
 	e.mu.Lock()
 	e.epoch = 0
 	clear(e.held)
+	e.open = nil
 	e.mu.Unlock()
 	e.again()
 }
@@ -293,22 +320,29 @@ func (e *engine) session() {
 	}
 }
 
+// opened is what is appended to now.
+func (e *engine) opened() (catalog.BrokerEpoch, catalog.Sequence, []appended) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.open == nil {
+		e.open = make([]appended, 0, len(e.held))
+		for tp, l := range e.held {
+			if !l.closed {
+				e.open = append(e.open, appended{e.history.of(tp), l.epoch})
+			}
+		}
+	}
+	return e.epoch, e.seq + 1, e.open
+}
+
 // appends has an object in flight all the time.
 func (e *engine) appends() {
 	for pause(e.ctx, appendTime/2) {
 		e.flight <- struct{}{}
-		e.mu.Lock()
-		epoch, seq := e.epoch, e.seq+1
-		tps := make(map[catalog.TopicPartition]catalog.LeaseEpoch)
-		for tp, l := range e.held {
-			if !l.closed {
-				tps[tp] = l.epoch
-			}
-		}
-		e.mu.Unlock()
-		if len(tps) > 0 && epoch != 0 {
+		epoch, seq, parts := e.opened()
+		if len(parts) > 0 && epoch != 0 {
 			pause(e.ctx, appendTime)
-			switch err := e.history.commit(e.ctx, e.link, epoch, seq, maps.Clone(tps)); {
+			switch err := e.history.commit(e.ctx, e.link, epoch, seq, parts); {
 			case err == nil:
 				e.mu.Lock()
 				if e.epoch == epoch {

@@ -25,7 +25,7 @@ type sim struct {
 	history *history
 	nodes   []*node // running
 	total   int
-	fences  atomic.Int64
+	fences  sync.Map     // broker epochs fenced by managers; several may do so at once
 	moves   atomic.Int64 // partitions handed over
 	links   uint64
 }
@@ -71,7 +71,7 @@ func (s *sim) start(id catalog.BrokerID) *node {
 	m, err := lease.New(lease.Config{
 		Catalog: n.link, Fleet: n.link, Partitions: n.engine, Logger: slog.New(slog.DiscardHandler),
 		Hooks: lease.Hooks{
-			Fenced: func(catalog.Broker, catalog.FenceReason) { s.fences.Add(1) },
+			Fenced: func(b catalog.Broker, _ catalog.FenceReason) { s.fences.Store(b.Epoch, true) },
 			HandedOver: func(partitions int, _ time.Duration, err error) {
 				if err == nil {
 					s.moves.Add(int64(partitions))
@@ -108,6 +108,15 @@ func (s *sim) drain(n *node) error {
 	}
 	s.crash(n)
 	return err
+}
+
+// fenced are the broker epochs that managers fenced so far.
+func (s *sim) fenced() (out []catalog.BrokerEpoch) {
+	s.fences.Range(func(epoch, _ any) bool {
+		out = append(out, epoch.(catalog.BrokerEpoch))
+		return true
+	})
+	return out
 }
 
 func (s *sim) pass(d time.Duration) {
@@ -174,7 +183,7 @@ func TestFleetStarts(t *testing.T) {
 		moved := s.moves.Load()
 		s.pass(10 * time.Minute)
 		require.Equal(t, moved, s.moves.Load(), "nothing flaps")
-		require.Zero(t, s.fences.Load())
+		require.Empty(t, s.fenced())
 		c, ok := s.nodes[0].m.View().Controller()
 		require.True(t, ok)
 		require.NotZero(t, c.Epoch)
@@ -192,17 +201,19 @@ func TestCrashIsNoticedAtOnce(t *testing.T) {
 				s := newSim(t, 300, ids...)
 				s.pass(time.Minute)
 				s.allLed("before")
+				var dead []catalog.BrokerEpoch
 				for range 3 { // also the controller, sooner or later
 					s.history.mark()
-					dead := s.nodes[0]
-					s.crash(dead)
+					n := s.nodes[0]
+					dead = append(dead, n.Epoch())
+					s.crash(n)
 					s.pass(2 * time.Second)
 					require.Less(t, s.history.worst(), time.Second)
 					s.allLed("after a crash")
-					s.start(dead.id)
+					s.start(n.id)
 					s.pass(time.Minute)
 				}
-				require.EqualValues(t, 3, s.fences.Load(), "each was fenced once")
+				require.ElementsMatch(t, dead, s.fenced(), "these and no others")
 				s.balanced("after three crashes")
 			})
 		})
@@ -242,7 +253,7 @@ func TestSilentCut(t *testing.T) {
 			s.allLed("healed")
 			s.balanced("healed")
 		}
-		require.EqualValues(t, 3, s.fences.Load())
+		require.Len(t, s.fenced(), 3)
 	})
 }
 
@@ -278,7 +289,7 @@ func TestDrain(t *testing.T) {
 			require.Less(t, s.history.worst(), 250*time.Millisecond, "it joins again")
 			s.balanced("restarted")
 		}
-		require.Zero(t, s.fences.Load())
+		require.Empty(t, s.fenced())
 		require.NoError(t, s.drain(s.nodes[0]))
 		require.NoError(t, s.drain(s.nodes[0]))
 		require.ErrorIs(t, s.drain(s.nodes[0]), lease.ErrAlone)
@@ -321,28 +332,28 @@ func TestOperatorDrains(t *testing.T) {
 	})
 }
 
-// TestDatabaseRestart: everybody loses everything at once, and nobody is fenced for it.
+// TestDatabaseRestart: everybody loses everything at once, also for longer than sessions last, and nobody is fenced for it.
 func TestDatabaseRestart(t *testing.T) {
-	for _, away := range []time.Duration{0, 400 * time.Millisecond, 3 * time.Second} {
+	for _, away := range []time.Duration{0, 400 * time.Millisecond, 3 * time.Second, 2 * sessionTTL} {
 		t.Run(away.String(), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				s := newSim(t, 100, 1, 2, 3, 4)
 				s.pass(time.Minute)
 				moved := s.moves.Load()
-				for i, n := range s.nodes {
+				for _, n := range s.nodes {
 					n.link.cutOff()
-					n.link.Drop()
-					if i == 0 { // who comes back first sees nobody
-						pause(t.Context(), away)
-						n.link.heal()
-					}
 				}
-				for _, n := range s.nodes[1:] {
-					pause(t.Context(), 500*time.Millisecond)
+				for _, n := range s.nodes {
+					n.link.Drop()
+				}
+				pause(t.Context(), away)
+				s.shared.Restarted()
+				for _, n := range s.nodes { // who comes back first sees nobody
 					n.link.heal()
+					pause(t.Context(), 500*time.Millisecond)
 				}
 				s.pass(30 * time.Second)
-				require.Zero(t, s.fences.Load())
+				require.Empty(t, s.fenced())
 				require.Equal(t, moved, s.moves.Load())
 				s.allLed("after the restart")
 			})

@@ -46,6 +46,9 @@ func (c *Catalog) Drop() {
 	c.dropLocked(fmt.Errorf("the connection was dropped: %w", catalog.ErrUnavailable))
 }
 
+// Restarted lets nothing expire for one full term from now on, as a database does that could not be reached until now.
+func (c *Catalog) Restarted() { c.clock.Settle() }
+
 func (c *Catalog) dropLocked(why error) {
 	for a := range c.attachments {
 		c.detachLocked(a)

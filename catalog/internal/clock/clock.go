@@ -75,11 +75,21 @@ func (c *Clock) advanceLocked(wall time.Time, elapsed time.Duration) {
 	c.mu.now = next
 }
 
-// Settled tells since when the clock has run without a break: its making or the last step ahead.
+// Settled tells since when the clock has run without a break: its making, the last step ahead, the last [Clock.Settle].
 func (c *Clock) Settled() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.mu.settled
+}
+
+// Settle begins to count anew what runs without a break: the catalog could not be reached for a while.
+func (c *Clock) Settle() {
+	now := c.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.settled.Before(now) {
+		c.mu.settled = now
+	}
 }
 
 // Expired tells whether a term that began at since is over at the time now, which is a value of this clock. It never is

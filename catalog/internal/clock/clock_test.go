@@ -84,3 +84,17 @@ func TestReal(t *testing.T) {
 		require.Equal(t, before, c.Settled())
 	})
 }
+
+// TestSettle: who could not renew anything while the catalog was away gets a full term.
+func TestSettle(t *testing.T) {
+	now := start
+	c := New(func() time.Time { return now }, time.Time{})
+	now = now.Add(time.Hour)
+	c.Settle()
+	over, left := c.Expired(start, c.Now(), time.Minute)
+	require.False(t, over)
+	require.Equal(t, time.Minute, left)
+	now = now.Add(time.Minute)
+	over, _ = c.Expired(start, c.Now(), time.Minute)
+	require.True(t, over)
+}
