@@ -96,6 +96,10 @@ fmt: $(GOLANGCI) ## Format all Go files as lint wants them.
 fuzz: ## Run each fuzz target for FUZZTIME (30s).
 	scripts/fuzz $(FUZZTIME)
 
+.PHONY: fleet-sim
+fleet-sim: ## Simulate fleets for long: how brokers share partitions under random faults.
+	FLEET_SIM=long go test -count=1 -timeout 1h ./catalog/lease
+
 .PHONY: bench
 bench: ## Run the benchmarks named BENCH (all) for BENCHTIME (1s) each.
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) ./...

@@ -63,7 +63,7 @@ type Config struct {
 	Confirm time.Duration
 	// Leftover is how long a free lease is left to the broker that comes first for it: 300 ms.
 	Leftover time.Duration
-	// DetachPoll is how often all observers together ask who is attached: 100 ms. Each asks that often times their number,
+	// DetachPoll is how often all observers together ask who is attached: 100 ms. Each asks that often times their number, give or take half,
 	// at least every 2 s.
 	DetachPoll time.Duration
 	// CallTimeout bounds each call of the catalog: 3 s.

@@ -14,79 +14,83 @@ import (
 type history struct {
 	mu    sync.Mutex
 	parts map[catalog.TopicPartition]*committed
+	gap   time.Duration // the longest since the mark that any partition went without a commit, of those that are over
 	wrong []string
 }
 
+// committed is what is known of one partition.
 type committed struct {
-	tp    catalog.TopicPartition
-	by    catalog.BrokerEpoch
+	run   *run // that committed it last
 	epoch catalog.LeaseEpoch
-	last  time.Time     // zero: nothing was committed yet
-	gap   time.Duration // the longest since the mark
 }
 
-// appended is a partition that an engine appends to, under a lease epoch.
-type appended struct {
-	*committed
-
-	lease catalog.LeaseEpoch
+// run is consecutive commits of one broker epoch with data of the same partitions, under the same leases. So what is true of
+// a partition is written down when a run begins, not with each commit.
+type run struct {
+	by     catalog.BrokerEpoch
+	leases map[catalog.TopicPartition]catalog.LeaseEpoch
+	last   time.Time // zero: it has not begun
+	taken  string    // a partition that somebody else has committed since: the run is over
 }
 
-// of returns what was committed of a partition.
-func (h *history) of(tp catalog.TopicPartition) *committed {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	p := h.parts[tp]
-	if p == nil {
-		p = &committed{tp: tp, epoch: -1}
-		h.parts[tp] = p
-	}
-	return p
-}
-
-// commit commits one object with data of all these partitions, and notes it in the same instant.
-func (h *history) commit(ctx context.Context, c *link, epoch catalog.BrokerEpoch, seq catalog.Sequence, parts []appended) error {
+// commit commits one object with data of all partitions of a run, and notes it in the same instant.
+func (h *history) commit(ctx context.Context, c *link, seq catalog.Sequence, r *run) error {
 	if err := c.gate(ctx); err != nil {
 		return err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_, err := c.Commit(ctx, epoch, []catalog.TailEntry{{
-		Epoch: epoch, First: seq, Last: seq, Object: catalog.ObjectID(int64(epoch)<<32 + int64(seq)), Key: fmt.Sprintf("%d/%d", epoch, seq),
+	_, err := c.Commit(ctx, r.by, []catalog.TailEntry{{
+		Epoch: r.by, First: seq, Last: seq, Object: catalog.ObjectID(int64(r.by)<<32 + int64(seq)), Key: fmt.Sprintf("%d/%d", r.by, seq),
 	}})
 	if err != nil {
 		return err
 	}
 	now := time.Now()
-	for _, p := range parts {
-		if p.lease < p.epoch || p.lease == p.epoch && epoch != p.by {
-			h.wrong = append(h.wrong, fmt.Sprintf("%s: broker epoch %d committed under lease epoch %d, after broker epoch %d under %d", p.tp, epoch, p.lease, p.by, p.epoch))
-		}
-		if !p.last.IsZero() {
-			p.gap = max(p.gap, now.Sub(p.last))
-		}
-		p.by, p.committed.epoch, p.last = epoch, p.lease, now
+	switch {
+	case r.last.IsZero():
+		h.beginLocked(r, now)
+	case r.taken != "":
+		h.wrong = append(h.wrong, fmt.Sprintf("broker epoch %d goes on committing %s", r.by, r.taken))
+	default:
+		h.gap = max(h.gap, now.Sub(r.last))
 	}
+	r.last = now
 	return nil
+}
+
+func (h *history) beginLocked(r *run, now time.Time) {
+	for tp, lease := range r.leases {
+		p := h.parts[tp]
+		if p == nil {
+			p = &committed{epoch: -1}
+			h.parts[tp] = p
+		}
+		if before := p.run; before != nil {
+			if lease < p.epoch || lease == p.epoch && r.by != before.by {
+				h.wrong = append(h.wrong, fmt.Sprintf("%s: broker epoch %d committed under lease epoch %d, after broker epoch %d under %d", tp, r.by, lease, before.by, p.epoch))
+			}
+			before.taken = fmt.Sprintf("%s, which broker epoch %d has under lease epoch %d", tp, r.by, lease)
+			h.gap = max(h.gap, now.Sub(before.last))
+		}
+		p.run, p.epoch = r, lease
+	}
 }
 
 // mark begins to measure gaps anew.
 func (h *history) mark() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, p := range h.parts {
-		p.gap = 0
-	}
+	h.gap = 0
 }
 
 // worst is the longest time since the mark that any partition went without a commit, one not over counted up to now.
-func (h *history) worst() (gap time.Duration) {
+func (h *history) worst() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	gap := h.gap
 	for _, p := range h.parts {
-		if !p.last.IsZero() {
-			gap = max(gap, p.gap, time.Since(p.last))
-		}
+		gap = max(gap, time.Since(p.run.last))
 	}
 	return gap
 }
@@ -96,8 +100,8 @@ func (h *history) led() map[catalog.TopicPartition]catalog.BrokerEpoch {
 	defer h.mu.Unlock()
 	out := make(map[catalog.TopicPartition]catalog.BrokerEpoch)
 	for tp, p := range h.parts {
-		if time.Since(p.last) < time.Second {
-			out[tp] = p.by
+		if time.Since(p.run.last) < time.Second {
+			out[tp] = p.run.by
 		}
 	}
 	return out
@@ -128,7 +132,7 @@ type engine struct {
 	lives int
 	seq   catalog.Sequence
 	held  map[catalog.TopicPartition]*lead
-	open  []appended // those of held that are not closed; nil: to be made anew. Never changed once made
+	open  *run // those of held that are not closed; nil: to be made anew
 }
 
 type lead struct {
@@ -320,32 +324,32 @@ func (e *engine) session() {
 	}
 }
 
-// opened is what is appended to now.
-func (e *engine) opened() (catalog.BrokerEpoch, catalog.Sequence, []appended) {
+// opened is what is appended to now, and the sequence of the next commit.
+func (e *engine) opened() (*run, catalog.Sequence) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.open == nil {
-		e.open = make([]appended, 0, len(e.held))
+	if e.open == nil || e.open.by != e.epoch {
+		e.open = &run{by: e.epoch, leases: make(map[catalog.TopicPartition]catalog.LeaseEpoch)}
 		for tp, l := range e.held {
 			if !l.closed {
-				e.open = append(e.open, appended{e.history.of(tp), l.epoch})
+				e.open.leases[tp] = l.epoch
 			}
 		}
 	}
-	return e.epoch, e.seq + 1, e.open
+	return e.open, e.seq + 1
 }
 
 // appends has an object in flight all the time.
 func (e *engine) appends() {
 	for pause(e.ctx, appendTime/2) {
 		e.flight <- struct{}{}
-		epoch, seq, parts := e.opened()
-		if len(parts) > 0 && epoch != 0 {
+		r, seq := e.opened()
+		if len(r.leases) > 0 && r.by != 0 {
 			pause(e.ctx, appendTime)
-			switch err := e.history.commit(e.ctx, e.link, epoch, seq, parts); {
+			switch err := e.history.commit(e.ctx, e.link, seq, r); {
 			case err == nil:
 				e.mu.Lock()
-				if e.epoch == epoch {
+				if e.epoch == r.by {
 					e.seq = seq
 				}
 				e.mu.Unlock()

@@ -24,6 +24,7 @@ type buryState struct {
 	seen    map[catalog.BrokerEpoch]bool      // seen attached during our present attachment
 	missing map[catalog.BrokerEpoch]time.Time // seen before, detached since
 	poll    time.Time                         // when to ask next
+	polls   uint64                            // how often it was asked
 	latest  time.Time                         // the latest heartbeat listed: a lower bound of the catalog's clock
 	at      time.Time                         // when that was listed
 }
@@ -190,7 +191,7 @@ func (m *Manager) fenceDetached(now time.Time) {
 	gone, err := m.cfg.Fleet.Detached(ctx, others)
 	cancel()
 	now = time.Now()
-	m.bury.poll = now.Add(min(m.cfg.DetachPoll*time.Duration(len(others)), maxDetachPoll))
+	m.bury.poll = now.Add(m.pollPause(len(others)))
 	if !m.call("see who is attached", err) {
 		m.bury.blind() // we were not there ourselves
 		m.bury.poll = now.Add(m.cfg.DetachPoll)
@@ -222,6 +223,14 @@ func (m *Manager) fenceDetached(now time.Time) {
 		}
 	}
 	m.wakeAt(m.bury.poll)
+}
+
+// pollPause is how long to wait before asking again who is attached. It varies by half, so that observers who began in one
+// moment, as all do after a restart of the database, do not go on asking all at once and then none for long.
+func (m *Manager) pollPause(others int) time.Duration {
+	mean := min(m.cfg.DetachPoll*time.Duration(others), maxDetachPoll)
+	m.bury.polls++
+	return mean/2 + time.Duration(mix(uint64(m.epoch)<<32+m.bury.polls)%uint64(mean))
 }
 
 func earlier(a, b time.Time) time.Time {

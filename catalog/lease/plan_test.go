@@ -330,7 +330,7 @@ func TestPlanSpreadsOverZones(t *testing.T) {
 // TestPlanProperties: from any state plans come to an end, with the counts even, draining brokers empty, no lease moved
 // for nothing, also when only some of the asks are obeyed between plans.
 func TestPlanProperties(t *testing.T) {
-	for seed := range uint64(150) {
+	for seed := range long(uint64(50), uint64(1000)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 7))
 			w := newWorld()

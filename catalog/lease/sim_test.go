@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,17 @@ import (
 	"github.com/streamhouse/streamhouse/catalog/lease"
 	"github.com/streamhouse/streamhouse/catalog/memory"
 )
+
+// settling is how long a fleet of the tests takes at most until all is led and even.
+const settling = 20 * time.Second
+
+// long chooses how long something takes: `make fleet-sim` sets FLEET_SIM=long, other runs are to be quick.
+func long[T any](quick, long T) T {
+	if os.Getenv("FLEET_SIM") == "long" {
+		return long
+	}
+	return quick
+}
 
 // sim is a fleet in one bubble.
 type sim struct {
@@ -181,7 +193,7 @@ func TestFleetStarts(t *testing.T) {
 		s.allLed("balanced")
 		s.balanced("balanced")
 		moved := s.moves.Load()
-		s.pass(10 * time.Minute)
+		s.pass(long(2*time.Minute, 10*time.Minute))
 		require.Equal(t, moved, s.moves.Load(), "nothing flaps")
 		require.Empty(t, s.fenced())
 		c, ok := s.nodes[0].m.View().Controller()
@@ -199,7 +211,7 @@ func TestCrashIsNoticedAtOnce(t *testing.T) {
 					ids = append(ids, catalog.BrokerID(i+1))
 				}
 				s := newSim(t, 300, ids...)
-				s.pass(time.Minute)
+				s.pass(settling)
 				s.allLed("before")
 				var dead []catalog.BrokerEpoch
 				for range 3 { // also the controller, sooner or later
@@ -211,7 +223,7 @@ func TestCrashIsNoticedAtOnce(t *testing.T) {
 					require.Less(t, s.history.worst(), time.Second)
 					s.allLed("after a crash")
 					s.start(n.id)
-					s.pass(time.Minute)
+					s.pass(settling)
 				}
 				require.ElementsMatch(t, dead, s.fenced(), "these and no others")
 				s.balanced("after three crashes")
@@ -240,7 +252,7 @@ func TestCrashOfAll(t *testing.T) {
 func TestSilentCut(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSim(t, 200, 1, 2, 3)
-		s.pass(time.Minute)
+		s.pass(settling)
 		for i := range 3 {
 			n := s.nodes[i]
 			s.history.mark()
@@ -249,7 +261,7 @@ func TestSilentCut(t *testing.T) {
 			require.Less(t, s.history.worst(), 10*time.Second)
 			require.Greater(t, s.history.worst(), 3*time.Second, "nobody can know earlier")
 			n.link.heal()
-			s.pass(time.Minute)
+			s.pass(settling)
 			s.allLed("healed")
 			s.balanced("healed")
 		}
@@ -260,13 +272,13 @@ func TestSilentCut(t *testing.T) {
 func TestStoppedProcessGoesOn(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSim(t, 200, 1, 2, 3)
-		s.pass(time.Minute)
+		s.pass(settling)
 		n := s.nodes[1]
 		n.link.freeze()
 		s.pass(15 * time.Second)
 		old := n.Epoch()
 		n.link.resume()
-		s.pass(time.Minute)
+		s.pass(settling)
 		require.Greater(t, n.Epoch(), old, "it registered anew")
 		s.allLed("it goes on")
 		s.balanced("it goes on")
@@ -275,8 +287,8 @@ func TestStoppedProcessGoesOn(t *testing.T) {
 
 func TestDrain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := newSim(t, 900, 1, 2, 3)
-		s.pass(time.Minute)
+		s := newSim(t, 500, 1, 2, 3)
+		s.pass(2 * settling)
 		for range 4 { // a rolling restart, and the first once more
 			n := s.nodes[0]
 			s.history.mark()
@@ -285,7 +297,7 @@ func TestDrain(t *testing.T) {
 			require.Less(t, s.history.worst(), 250*time.Millisecond)
 			s.allLed("drained")
 			s.start(n.id)
-			s.pass(time.Minute)
+			s.pass(2 * settling)
 			require.Less(t, s.history.worst(), 250*time.Millisecond, "it joins again")
 			s.balanced("restarted")
 		}
@@ -299,7 +311,7 @@ func TestDrain(t *testing.T) {
 func TestJoin(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSim(t, 899, 1, 2, 3)
-		s.pass(time.Minute)
+		s.pass(time.Minute) // the first broker takes nearly all, and gives 20 a second away
 		s.history.mark()
 		n := s.start(4)
 		s.pass(10 * time.Second)
@@ -308,7 +320,7 @@ func TestJoin(t *testing.T) {
 		s.allLed("joined")
 		require.Less(t, s.history.worst(), 250*time.Millisecond)
 		before := s.moves.Load()
-		s.pass(10 * time.Minute)
+		s.pass(long(2*time.Minute, 10*time.Minute))
 		require.Equal(t, before, s.moves.Load(), "nothing flaps")
 	})
 }
@@ -316,7 +328,7 @@ func TestJoin(t *testing.T) {
 func TestOperatorDrains(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSim(t, 300, 1, 2, 3)
-		s.pass(time.Minute)
+		s.pass(settling)
 		s.history.mark()
 		require.NoError(t, s.shared.SetDraining(t.Context(), 2, true))
 		s.pass(10 * time.Second)
@@ -338,7 +350,7 @@ func TestDatabaseRestart(t *testing.T) {
 		t.Run(away.String(), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				s := newSim(t, 100, 1, 2, 3, 4)
-				s.pass(time.Minute)
+				s.pass(settling)
 				moved := s.moves.Load()
 				for _, n := range s.nodes {
 					n.link.cutOff()
@@ -368,7 +380,7 @@ func TestWakeUpsLost(t *testing.T) {
 		for _, n := range s.nodes {
 			n.link.set(func() { n.link.mu.deaf = true })
 		}
-		s.pass(time.Minute)
+		s.pass(settling)
 		s.allLed("deaf")
 		s.balanced("deaf")
 		s.history.mark()
