@@ -42,13 +42,14 @@ func (b *Broker) listOffsets(ctx context.Context, r *request) (kmsg.Response, er
 			rp := &rt.Partitions[j]
 			p := kmsg.NewListOffsetsResponseTopicPartition()
 			p.Partition, p.Timestamp, p.Offset, p.LeaderEpoch = rp.Partition, -1, -1, -1
-			if t == nil || !t.has(rp.Partition) {
+			switch {
+			case t == nil || !t.has(rp.Partition):
 				p.ErrorCode = codeUnknownTopicOrPartition
-			} else if t.internal { // stands for the role of a coordinator, and has no log
+			case t.internal: // stands for the role of a coordinator, and has no log
 				if rp.Timestamp == tsLatest || rp.Timestamp == tsEarliest || rp.Timestamp == tsEarliestLocal {
 					p.Offset = 0
 				}
-			} else {
+			default:
 				b.listOffset(ctx, t.partition(rp.Partition), req, rp, &p)
 			}
 			out.Partitions = append(out.Partitions, p)

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -84,11 +85,7 @@ func (c *fakeCluster) change(f func(v *fakeView)) {
 	defer c.mu.Unlock()
 	v := *c.mu.view
 	v.nodes = slices.Clone(v.nodes)
-	leases := make(map[catalog.TopicPartition]lease, len(v.leases))
-	for tp, l := range v.leases {
-		leases[tp] = l
-	}
-	v.leases = leases
+	v.leases = maps.Clone(v.leases)
 	f(&v)
 	v.version++
 	c.mu.view = &v
@@ -214,7 +211,7 @@ func startFleet(t *testing.T, change ...func(*Config)) (*testBroker, *fakeCluste
 // lead has the broker under test lead partitions.
 func (c *fakeCluster) lead(t *testing.T, tps []catalog.TopicPartition) {
 	t.Helper()
-	require.NoError(t, c.log.Acquire(context.Background(), tps)) //nolint:usetesting // also called while the test ends
+	require.NoError(t, c.log.Acquire(context.Background(), tps))
 	c.change(func(v *fakeView) {
 		for _, tp := range tps {
 			epoch, err := c.log.Leader(tp)

@@ -19,8 +19,8 @@ type made struct {
 
 // awaitLeaders waits until partitions just made have leaders, so that the client's next Metadata shows them: at most
 // leaderWait, and as long as ctx allows. Whether they have is not told: clients ask again when they have not.
-func (b *Broker) awaitLeaders(ctx context.Context, new []made) {
-	if !b.shares || len(new) == 0 {
+func (b *Broker) awaitLeaders(ctx context.Context, fresh []made) {
+	if !b.shares || len(fresh) == 0 {
 		return // alone, Acquire has taken them already
 	}
 	timer := time.NewTimer(leaderWait)
@@ -28,8 +28,8 @@ func (b *Broker) awaitLeaders(ctx context.Context, new []made) {
 	for {
 		changed := b.cfg.Cluster.Changed()
 		f := b.fleet()
-		for len(new) > 0 {
-			m := &new[0]
+		for len(fresh) > 0 {
+			m := &fresh[0]
 			for m.from < m.t.Partitions {
 				if node, _ := b.leaderOf(f, m.t.partition(m.from)); node < 0 {
 					break
@@ -39,9 +39,9 @@ func (b *Broker) awaitLeaders(ctx context.Context, new []made) {
 			if m.from < m.t.Partitions {
 				break
 			}
-			new = new[1:]
+			fresh = fresh[1:]
 		}
-		if len(new) == 0 {
+		if len(fresh) == 0 {
 			return
 		}
 		select {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -16,7 +17,7 @@ import (
 func TestChaos(t *testing.T) {
 	for seed := range long(uint64(3), uint64(200)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			bubble(t, func(t *testing.T) { newChaos(t, seed).run(long(25, 100)) })
+			synctest.Test(t, func(t *testing.T) { newChaos(t, seed).run(long(25, 100)) })
 		})
 	}
 }

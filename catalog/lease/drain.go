@@ -10,7 +10,7 @@ import (
 	"github.com/streamhouse/streamhouse/catalog"
 )
 
-// ErrAlone: there is no other broker that leases could be handed over to.
+// ErrAlone tells that there is no other broker that leases could be handed over to.
 var ErrAlone = errors.New("no other broker can take the leases")
 
 // drainHandOvers is how many hand-overs go on at once while draining.
@@ -40,7 +40,7 @@ func (m *Manager) Drain(ctx context.Context) error {
 		return nil
 	}
 	found := make(chan *drainState, 1)
-	m.post(func() {
+	m.post(func() { //nolint:contextcheck // it runs on the deciding goroutine, whose context is Run's
 		if m.drain == nil {
 			m.drain = &drainState{done: make(chan struct{})}
 			m.leaving[m.epoch] = true
@@ -91,7 +91,7 @@ func (m *Manager) drainStep(now time.Time) {
 	give := make(map[catalog.BrokerEpoch][]catalog.TopicPartition)
 	for tp := range held {
 		if m.idle(tp, now) {
-			to, _ := first(tp, places)
+			to := first(tp, places)
 			give[to] = append(give[to], tp)
 		}
 	}

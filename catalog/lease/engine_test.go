@@ -346,15 +346,14 @@ func (e *engine) appends() {
 		r, seq := e.opened()
 		if len(r.leases) > 0 && r.by != 0 {
 			pause(e.ctx, appendTime)
-			switch err := e.history.commit(e.ctx, e.link, seq, r); {
-			case err == nil:
+			if err := e.history.commit(e.ctx, e.link, seq, r); err != nil {
+				e.failed(err)
+			} else {
 				e.mu.Lock()
 				if e.epoch == r.by {
 					e.seq = seq
 				}
 				e.mu.Unlock()
-			default:
-				e.failed(err)
 			}
 		}
 		<-e.flight

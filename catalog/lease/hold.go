@@ -85,8 +85,7 @@ func (m *Manager) index(now time.Time) {
 			}
 			continue
 		case 0:
-			epoch, _ := first(l.TopicPartition, places)
-			s.free = append(s.free, freeLease{l.TopicPartition, epoch == m.epoch})
+			s.free = append(s.free, freeLease{l.TopicPartition, first(l.TopicPartition, places) == m.epoch})
 			if at, ok := s.since[l.TopicPartition]; ok {
 				since[l.TopicPartition] = at
 			} else {

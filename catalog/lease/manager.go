@@ -174,7 +174,7 @@ func (m *Manager) Run(ctx context.Context) {
 		case <-timer.C:
 		}
 		m.posted()
-		m.step(time.Now())
+		m.step(time.Now()) //nolint:contextcheck // m.ctx is ctx
 		timer.Reset(max(0, time.Until(m.next)))
 	}
 }

@@ -34,7 +34,8 @@ func hashOf(tp catalog.TopicPartition) uint64 {
 
 // first returns the seat that comes first for a lease: highest random weight. When one broker goes, only its leases get
 // another first; when one comes, it is first for its share, and nothing else changes. All brokers compute the same.
-func first(tp catalog.TopicPartition, seats []seat) (catalog.BrokerEpoch, bool) {
+// 0 when there are no seats.
+func first(tp catalog.TopicPartition, seats []seat) catalog.BrokerEpoch {
 	var best seat
 	var weight uint64
 	key := hashOf(tp)
@@ -43,7 +44,7 @@ func first(tp catalog.TopicPartition, seats []seat) (catalog.BrokerEpoch, bool) 
 			best, weight = s, w
 		}
 	}
-	return best.epoch, len(seats) > 0
+	return best.epoch
 }
 
 // seats are the brokers that leases should go to: the latest epoch of each id, unless it drains or leaves. When all

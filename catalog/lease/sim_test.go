@@ -179,13 +179,8 @@ func (s *sim) balanced(what string) {
 	require.LessOrEqual(s.t, slices.Max(counts)-slices.Min(counts), 2+s.total/len(counts)/20, "%s: %v", what, counts)
 }
 
-func bubble(t *testing.T, f func(t *testing.T)) {
-	t.Helper()
-	synctest.Test(t, f)
-}
-
 func TestFleetStarts(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, 200, 1, 2, 3)
 		s.pass(3 * time.Second)
 		s.allLed("started")
@@ -205,7 +200,7 @@ func TestFleetStarts(t *testing.T) {
 func TestCrashIsNoticedAtOnce(t *testing.T) {
 	for _, brokers := range []int{2, 3, 10} {
 		t.Run(fmt.Sprint(brokers), func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				var ids []catalog.BrokerID
 				for i := range brokers {
 					ids = append(ids, catalog.BrokerID(i+1))
@@ -233,7 +228,7 @@ func TestCrashIsNoticedAtOnce(t *testing.T) {
 }
 
 func TestCrashOfAll(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, 100, 1, 2, 3)
 		s.pass(10 * time.Second)
 		for _, n := range slices.Clone(s.nodes) {
@@ -250,7 +245,7 @@ func TestCrashOfAll(t *testing.T) {
 }
 
 func TestSilentCut(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, 200, 1, 2, 3)
 		s.pass(settling)
 		for i := range 3 {
@@ -270,7 +265,7 @@ func TestSilentCut(t *testing.T) {
 }
 
 func TestStoppedProcessGoesOn(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, 200, 1, 2, 3)
 		s.pass(settling)
 		n := s.nodes[1]
@@ -286,7 +281,7 @@ func TestStoppedProcessGoesOn(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, 500, 1, 2, 3)
 		s.pass(2 * settling)
 		for range 4 { // a rolling restart, and the first once more
@@ -309,7 +304,7 @@ func TestDrain(t *testing.T) {
 }
 
 func TestJoin(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, 899, 1, 2, 3)
 		s.pass(time.Minute) // the first broker takes nearly all, and gives 20 a second away
 		s.history.mark()
@@ -326,7 +321,7 @@ func TestJoin(t *testing.T) {
 }
 
 func TestOperatorDrains(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, 300, 1, 2, 3)
 		s.pass(settling)
 		s.history.mark()
@@ -348,7 +343,7 @@ func TestOperatorDrains(t *testing.T) {
 func TestDatabaseRestart(t *testing.T) {
 	for _, away := range []time.Duration{0, 400 * time.Millisecond, 3 * time.Second, 2 * sessionTTL} {
 		t.Run(away.String(), func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				s := newSim(t, 100, 1, 2, 3, 4)
 				s.pass(settling)
 				moved := s.moves.Load()
@@ -375,7 +370,7 @@ func TestDatabaseRestart(t *testing.T) {
 
 // TestWakeUpsLost: heartbeats and the tick do what announcements would have done.
 func TestWakeUpsLost(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, 100, 1, 2, 3)
 		for _, n := range s.nodes {
 			n.link.set(func() { n.link.mu.deaf = true })

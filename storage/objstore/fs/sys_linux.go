@@ -208,5 +208,5 @@ func memoryBytes() int64 {
 	if err := unix.Sysinfo(&info); err != nil {
 		return 0
 	}
-	return int64(info.Totalram) * int64(info.Unit) //nolint:gosec,unconvert // no machine has 8 EiB; types differ by architecture
+	return int64(info.Totalram) * int64(info.Unit) // Unit is of another type elsewhere
 }

@@ -15,12 +15,12 @@ func TestPageCacheIsBounded(t *testing.T) {
 	const size = 1 << 20
 	s := openTest(t, Options{WarmBytes: 3*size + size/2})
 	var dropped []string
-	real := s.warm.drop
+	drop := s.warm.drop
 	s.warm.drop = func(name string) error {
 		key, err := filepath.Rel(s.root, name)
 		require.NoError(t, err)
 		dropped = append(dropped, key)
-		return real(name)
+		return drop(name)
 	}
 	body := make([]byte, size)
 	for i := range 6 {

@@ -104,7 +104,7 @@ func Open(ctx context.Context, at Locations, log *slog.Logger) (_ *Data, err err
 	}
 	d.Catalog = cat
 	d.closers = append(d.closers, cat)
-	store, err := OpenStore(at)
+	store, err := OpenStore(at) //nolint:contextcheck // what it starts ends with Close
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ func openCatalog(ctx context.Context, cfg config.Config, log *slog.Logger) (cata
 func openStore(ctx context.Context, cfg config.Config, version string, log *slog.Logger) (objstore.Store, error) {
 	switch at := cfg.Store; at.Kind {
 	case config.KindFile:
-		return fs.Open(at.Path, fs.Options{Logger: log})
+		return fs.Open(at.Path, fs.Options{Logger: log}) //nolint:contextcheck // what it starts ends with Close
 	case config.KindS3:
 		opts, err := s3.ParseURL(at.URL)
 		if err != nil {
