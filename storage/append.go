@@ -31,7 +31,7 @@ func (e *Engine) Append(ctx context.Context, tp catalog.TopicPartition, batch []
 	for {
 		p.mu.Lock()
 		t := p.mu.term
-		if t == nil {
+		if t == nil || p.mu.closed {
 			p.mu.Unlock()
 			return Pending{}, e.absent(tp)
 		}

@@ -125,6 +125,7 @@ func (t *term) apply(ctx context.Context, objs []*openObject, at time.Time, took
 		close(o.flight.done)
 	}
 	b.ring()
+	t.committed(objs[len(objs)-1].row.Last)
 	t.e.reportTail(t)
 	if hook := t.e.cfg.Hooks.Flushed; hook != nil {
 		for _, o := range objs {

@@ -13,7 +13,14 @@ import (
 // Config is what an Engine needs. Zero sizes and durations mean the defaults named at each.
 type Config struct {
 	Catalog catalog.Catalog
-	Store   objstore.Store
+	// Fleet is what the catalog offers to brokers that share it; nil means that this one is alone. With it the engine
+	// follows the tails of all brokers, and takes and gives leases only when it is told to ([Engine.Acquire],
+	// [Engine.Adopt], [Engine.HandOver]).
+	Fleet catalog.Fleet
+	// Controller is the lease whose holder looks after what belongs to nobody: the tails of fenced broker epochs,
+	// segment merges, deleted topics, retired and orphaned objects. A broker that is alone does all of it anyway.
+	Controller catalog.TopicPartition
+	Store      objstore.Store
 	Pool    *slab.Pool
 	Logger  *slog.Logger
 	Hooks   Hooks
@@ -85,6 +92,12 @@ type Hooks struct {
 	TailRead func(batches int)
 	// Renewed: a session renewal ended with ok, lost or error.
 	Renewed func(status string)
+	// Heartbeat: a session renewal was answered. It tells how far the leases, the topics and all brokers have come.
+	Heartbeat func(catalog.Heartbeat)
+	// Epoch: a broker epoch began, and holds nothing yet if there is a fleet; 0: the last one ended.
+	Epoch func(catalog.BrokerEpoch)
+	// Followed: tail rows of other brokers came in, waited after they were committed by the catalog's clock, at most.
+	Followed func(rows int, waited time.Duration)
 	// Leases: the number of leases held changed.
 	Leases func(held map[catalog.TopicID]int)
 }

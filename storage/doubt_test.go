@@ -106,7 +106,8 @@ func TestBeginFailsAfterInstall(t *testing.T) {
 	for range 2 { // as the keeper does over minutes: fold what others left, merge what is ours, sweep after the grace
 		epoch, objs := tm.oldestTail()
 		if epoch != tm.epoch {
-			require.NoError(t, tm.fold(ctx, epoch, objs))
+			_, err := tm.fold(ctx, epoch, objs)
+			require.NoError(t, err)
 			continue
 		}
 		_, err = tm.mergeHot(ctx, objs, true)

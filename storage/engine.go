@@ -30,6 +30,12 @@ type Engine struct {
 	orphans   orphanSweep         // used by the keeper alone
 	trims     trims
 
+	traffic struct { // of the last Load
+		sync.Mutex
+		bytes map[catalog.TopicPartition]int64
+		at    time.Time
+	}
+
 	cancel  context.CancelFunc
 	closing atomic.Bool // no new term
 	wg      sync.WaitGroup
@@ -107,7 +113,7 @@ func (e *Engine) live(ctx context.Context, t *term) {
 // endTerm makes every partition say ErrNotLeader until the next term has loaded it.
 func (e *Engine) endTerm(t *term) {
 	t.ended.Store(true)
-	e.term.CompareAndSwap(t, nil)
+	begun := e.term.CompareAndSwap(t, nil)
 	var b bell
 	for _, p := range e.all() {
 		p.mu.Lock()
@@ -118,6 +124,9 @@ func (e *Engine) endTerm(t *term) {
 	e.tail.clear()
 	b.ring()
 	e.noteHeld(nil, true)
+	if begun {
+		e.noteEpoch(0)
+	}
 }
 
 func (e *Engine) all() []*partition {
@@ -143,6 +152,33 @@ func (e *Engine) partitionFor(tp catalog.TopicPartition) *partition {
 		e.mu.partitions[tp] = p
 	}
 	return p
+}
+
+// lock returns the partition's object, made on demand, with its lock held.
+func (e *Engine) lock(tp catalog.TopicPartition) *partition {
+	for {
+		p := e.partitionFor(tp)
+		p.mu.Lock()
+		if !p.mu.orphan {
+			return p
+		}
+		p.mu.Unlock()
+	}
+}
+
+// forget drops a partition's object that nothing needs any more: it is not led, nothing of it is in the tail, nobody
+// watches it, and what was loaded to read it can be loaded again. Objects come with the tail, also of topics that were
+// deleted, so they must go with it.
+func (e *Engine) forget(p *partition) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.term != nil || len(p.mu.tail) > 0 || len(p.mu.watchers) > 0 || p.mu.gave >= 0 || e.mu.partitions[p.tp] != p {
+		return
+	}
+	p.mu.orphan, p.mu.loaded = true, false
+	delete(e.mu.partitions, p.tp)
 }
 
 func (e *Engine) lookup(tp catalog.TopicPartition) *partition {
@@ -171,24 +207,15 @@ func (e *Engine) Leader(tp catalog.TopicPartition) (int32, error) {
 		return -1, e.absent(tp)
 	}
 	p.mu.Lock()
-	t, epoch := p.mu.term, p.mu.leaderEpoch
+	t, epoch, leads := p.mu.term, p.mu.leaderEpoch, p.leadsLocked()
 	p.mu.Unlock()
-	if t == nil {
+	if !leads {
 		return -1, e.absent(tp)
 	}
 	if !t.trusted() {
 		return -1, fmt.Errorf("use partition %s: lease not renewed in time: %w", tp, ErrNotLeader)
 	}
 	return epoch, nil
-}
-
-// Acquire takes the free leases among the partitions: called after a topic was created or grew.
-func (e *Engine) Acquire(ctx context.Context, tps []catalog.TopicPartition) error {
-	t := e.term.Load()
-	if t == nil {
-		return fmt.Errorf("acquire leases: %w", ErrNotLeader)
-	}
-	return t.acquire(ctx, tps)
 }
 
 // DropTopic forgets a deleted topic: appends and reads of it fail with ErrUnknownPartition from now on. Appends
@@ -201,7 +228,7 @@ func (e *Engine) DropTopic(id catalog.TopicID) {
 		}
 		p.mu.Lock()
 		p.mu.dropped = true
-		p.mu.term = nil
+		p.mu.term, p.mu.closed, p.mu.doubt = nil, false, false
 		b.add(p)
 		p.mu.Unlock()
 	}

@@ -61,6 +61,9 @@ func (t *term) due() (time.Duration, bool) {
 	if t.mu.open == nil {
 		return 0, false
 	}
+	if t.mu.hurry {
+		return 0, true
+	}
 	return t.e.cfg.FlushInterval - time.Since(t.mu.lastSeal), true
 }
 
@@ -80,7 +83,7 @@ func (t *term) seal() *openObject {
 		t.mu.full = t.mu.full[1:]
 	} else {
 		o = t.mu.open
-		t.mu.open = nil
+		t.mu.open, t.mu.hurry = nil, false
 		t.mu.lastSeal = now
 	}
 	t.mu.seq++

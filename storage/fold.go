@@ -16,15 +16,18 @@ const maxPackedExtents = 128
 
 // foldInParts folds objects in several statements: commits wait behind each, and it takes longer the more objects and
 // partitions it names. Parts are not smaller than the number of partitions, each of which every part may name again.
-func (t *term) foldInParts(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tailObject) error {
-	for len(objs) > 0 {
-		n := foldPart(objs)
-		if err := t.fold(ctx, epoch, objs[:n]); err != nil {
-			return err
+// It reports how many it folded: those behind wait for the tail of another broker.
+func (t *term) foldInParts(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tailObject) (folded int, err error) {
+	for folded < len(objs) {
+		part := objs[folded:]
+		part = part[:foldPart(part)]
+		n, err := t.fold(ctx, epoch, part)
+		folded += n
+		if err != nil || n < len(part) {
+			return folded, err
 		}
-		objs = objs[n:]
 	}
-	return nil
+	return folded, nil
 }
 
 // foldPart counts the leading objects to fold together.
@@ -46,20 +49,28 @@ func foldPart(objs []*tailObject) int {
 	return max(n, 1)
 }
 
-// fold moves the leading tail rows of one broker epoch to the folded level. Everything is computed from the rows
-// themselves, so that it does not matter which broker does it and what it believes.
-func (t *term) fold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tailObject) error {
+// fold moves the leading tail rows of one broker epoch to the folded level, as many of objs as can be. Everything is
+// computed from the rows themselves, so that it does not matter which broker does it and what it believes.
+//
+// A partition's extents are folded in the order of their offsets. Where it moved, the rows of one broker continue those of
+// another, and wait until these are folded. Nobody waits in a circle: each waits for rows that were committed before its own.
+func (t *term) fold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tailObject) (folded int, err error) {
 	began := time.Now()
-	f, bytes, err := t.planFold(ctx, epoch, objs)
+	f, bytes, n, err := t.planFold(ctx, epoch, objs)
 	if err != nil {
-		return fmt.Errorf("plan a fold: %w", err)
+		return 0, fmt.Errorf("plan a fold: %w", err)
 	}
+	if n == 0 {
+		return 0, nil
+	}
+	objs = objs[:n]
 	if err := t.foldRows(ctx, f); err != nil {
-		return fmt.Errorf("fold the tail of broker epoch %d up to %d: %w", epoch, f.Through, err)
+		return 0, fmt.Errorf("fold the tail of broker epoch %d up to %d: %w", epoch, f.Through, err)
 	}
 	for _, o := range f.Objects {
 		t.e.names.note(o.ID, o.Key, o.Size)
 	}
+	t.forgetFolded(objs)
 	for i := range f.Partitions {
 		st := &f.Partitions[i]
 		p := t.e.lookup(st.TopicPartition)
@@ -67,8 +78,7 @@ func (t *term) fold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tail
 			continue
 		}
 		p.mu.Lock()
-		if p.mu.term == t && p.mu.loaded {
-			p.foldTailLocked(st.LogEnd)
+		if !t.ended.Load() && p.mu.loaded {
 			p.mu.bytes = st.Bytes
 		}
 		p.mu.Unlock()
@@ -77,7 +87,7 @@ func (t *term) fold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tail
 	t.e.tail.drop(objs)
 	t.e.reportTail(t)
 	t.e.rewritten("fold", len(objs), bytes, began)
-	return nil
+	return n, nil
 }
 
 // foldRows applies the fold, also when an answer is lost.
@@ -112,11 +122,10 @@ type timedBatch struct {
 	at    int64
 }
 
-func (t *term) planFold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tailObject) (catalog.Fold, int64, error) {
-	f := catalog.Fold{Tail: epoch, After: objs[0].row.First - 1, Through: objs[len(objs)-1].row.Last}
-	work, bytes, err := gather(objs)
+func (t *term) planFold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tailObject) (f catalog.Fold, bytes int64, n int, err error) {
+	work, _, err := gather(objs)
 	if err != nil {
-		return f, 0, err
+		return f, 0, 0, err
 	}
 	tps := make([]catalog.TopicPartition, 0, len(work))
 	for tp := range work {
@@ -125,8 +134,17 @@ func (t *term) planFold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*
 	slices.SortFunc(tps, catalog.TopicPartition.Compare)
 	states, err := t.e.cfg.Catalog.LoadPartitions(ctx, tps)
 	if err != nil {
-		return f, 0, fmt.Errorf("load partitions: %w", err)
+		return f, 0, 0, fmt.Errorf("load partitions: %w", err)
 	}
+	if n, err = joining(objs, states); err != nil || n == 0 {
+		return f, 0, 0, err
+	}
+	objs = objs[:n]
+	if work, bytes, err = gather(objs); err != nil {
+		return f, 0, 0, err
+	}
+	states = slices.DeleteFunc(states, func(st catalog.PartitionState) bool { return work[st.TopicPartition] == nil })
+	f = catalog.Fold{Tail: epoch, After: objs[0].row.First - 1, Through: objs[n-1].row.Last}
 	slices.SortFunc(states, func(a, b catalog.PartitionState) int { return a.Compare(b.TopicPartition) })
 	refs := make(map[catalog.ObjectID]catalog.RefDelta, len(objs))
 	var packs []packing
@@ -136,7 +154,7 @@ func (t *term) planFold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*
 		w := work[st.TopicPartition]
 		pack, err := t.foldPartition(&f, st, w)
 		if err != nil {
-			return f, 0, err
+			return f, 0, 0, err
 		}
 		if len(pack) > 0 {
 			packs = append(packs, packing{st.TopicPartition, pack})
@@ -150,7 +168,7 @@ func (t *term) planFold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*
 		}
 	}
 	if err := t.packOnto(ctx, &f, packs); err != nil {
-		return f, 0, err
+		return f, 0, 0, err
 	}
 	for _, o := range objs {
 		gen := int32(0)
@@ -164,7 +182,33 @@ func (t *term) planFold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*
 			Refs:       r.Refs, Live: r.Live, CreatedAt: o.row.CommittedAt,
 		})
 	}
-	return f, bytes, nil
+	return f, bytes, n, nil
+}
+
+// joining counts the leading objects of which every extent continues its partition's folded log end, or that of an object
+// before it.
+func joining(objs []*tailObject, states []catalog.PartitionState) (int, error) {
+	ends := make(map[catalog.TopicPartition]int64, len(states))
+	for i := range states {
+		ends[states[i].TopicPartition] = states[i].LogEnd
+	}
+	for n, o := range objs {
+		ix, err := segment.DecodeTail(o.row.Index)
+		if err != nil {
+			return 0, fmt.Errorf("decode the index of %s: %w", o.row.Key, err)
+		}
+		for i := range ix.Extents {
+			x := &ix.Extents[i]
+			end, live := ends[x.TopicPartition]
+			if live && x.Base > end {
+				return n, nil
+			}
+			if live {
+				ends[x.TopicPartition] = x.End // one that lies lower is folded already: that is for the caller to find
+			}
+		}
+	}
+	return len(objs), nil
 }
 
 // gather decodes the objects' indexes by partition.

@@ -206,40 +206,30 @@ func (t *term) swapTail(run []*tailObject, sources []source, obj *tailObject, bu
 		}
 	}
 	t.e.tail.replace(run, obj)
+	t.swapExtents(run, tailExtents(obj, &built.Index), &built.Index)
+	t.replaceTail(run, obj)
+	t.e.reportTail(t)
+}
+
+// swapExtents puts the extents of a merged object, xs, in the place of those of the run it was merged from.
+func (t *term) swapExtents(run []*tailObject, xs []tailExtent, ix *segment.Index) {
 	gone := make(map[*tailObject]bool, len(run))
 	for _, o := range run {
 		gone[o] = true
 	}
-	xs := tailExtents(obj, &built.Index)
 	for i := 0; i < len(xs); {
-		tp := built.Index.Extents[i].TopicPartition
+		tp := ix.Extents[i].TopicPartition
 		j := i
-		for j < len(xs) && built.Index.Extents[j].TopicPartition == tp {
+		for j < len(xs) && ix.Extents[j].TopicPartition == tp {
 			j++
 		}
 		if p := t.e.lookup(tp); p != nil {
 			p.mu.Lock()
-			if p.mu.term == t && p.mu.loaded {
+			if !t.ended.Load() {
 				p.swapExtentsLocked(gone, xs[i:j])
 			}
 			p.mu.Unlock()
 		}
 		i = j
 	}
-	t.replaceTail(run, obj)
-	t.e.reportTail(t)
-}
-
-func (p *partition) swapExtentsLocked(gone map[*tailObject]bool, by []tailExtent) {
-	kept := make([]tailExtent, 0, len(p.mu.tail))
-	placed := false
-	for _, x := range p.mu.tail {
-		switch {
-		case !gone[x.obj]:
-			kept = append(kept, x)
-		case !placed:
-			kept, placed = append(kept, by...), true
-		}
-	}
-	p.mu.tail = kept
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/streamhouse/streamhouse/catalog"
@@ -27,6 +29,9 @@ const (
 
 // keep is the engine's housekeeper: hot merges, folds, segment merges, clean-up, one at a time. Each step either is applied
 // as a whole by one guarded catalog statement or leaves only orphan objects.
+//
+// In a fleet every broker looks after its own tail and what lies below the log starts of its partitions, the controller
+// after the rest. Two that both believe to be the controller only cost each other conflicts.
 func (e *Engine) keep(ctx context.Context) {
 	tick := time.NewTicker(e.cfg.MergeInterval)
 	defer tick.Stop()
@@ -48,14 +53,38 @@ func (e *Engine) keep(ctx context.Context) {
 			_, err := t.trim(ctx)
 			return err
 		})
-		e.housekeep(ctx, "space", func(t *term) error { // one a turn: space is not urgent
+		e.control(ctx, "space", func(t *term) error { // one a turn: space is not urgent
 			_, err := t.rewriteSparse(ctx)
 			return err
 		})
 		e.housekeep(ctx, "tail", func(t *term) error { return t.tidyTail(ctx, false) })
-		e.housekeep(ctx, "topics", func(t *term) error { return t.purgeTopics(ctx) })
-		e.housekeep(ctx, "sweep", func(t *term) error { return t.sweep(ctx) })
+		e.control(ctx, "topics", func(t *term) error { return t.purgeTopics(ctx) })
+		e.control(ctx, "sweep", func(t *term) error { return t.sweep(ctx) })
 	}
+}
+
+// control does a step if this broker is the controller.
+func (e *Engine) control(ctx context.Context, what string, step func(*term) error) {
+	e.housekeep(ctx, what, func(t *term) error {
+		if !t.controls() {
+			return nil
+		}
+		return step(t)
+	})
+}
+
+// controls tells whether this broker looks after what is nobody's.
+func (t *term) controls() bool {
+	if t.e.cfg.Fleet == nil {
+		return true
+	}
+	p := t.e.lookup(t.e.cfg.Controller)
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.term == t && p.leadsLocked()
 }
 
 // mergeAll merges segments until there is nothing to merge or its turn is over, looking after the tail between any two
@@ -64,7 +93,7 @@ func (e *Engine) mergeAll(ctx context.Context) {
 	began := time.Now()
 	for more := true; more && ctx.Err() == nil && time.Since(began) < mergeTurn; {
 		more = false
-		e.housekeep(ctx, "merge", func(t *term) (err error) {
+		e.control(ctx, "merge", func(t *term) (err error) {
 			more, err = t.mergeSegments(ctx)
 			return err
 		})
@@ -118,14 +147,21 @@ func (e *Engine) Tidy(ctx context.Context) error {
 		return ctx.Err()
 	}
 	errs := []error{t.tidyTail(ctx, true)}
-	for _, step := range []func(context.Context) (bool, error){t.trim, t.mergeSegments, t.rewriteSparse} {
+	steps := []func(context.Context) (bool, error){t.trim}
+	if t.controls() {
+		steps = append(steps, t.mergeSegments, t.rewriteSparse)
+	}
+	for _, step := range steps {
 		for more := true; more; {
 			var err error
 			more, err = step(ctx)
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, t.purgeTopics(ctx), t.sweep(ctx))...)
+	if t.controls() {
+		errs = append(errs, t.purgeTopics(ctx), t.sweep(ctx))
+	}
+	return errors.Join(errs...)
 }
 
 // tidyTail merges and folds what is due, oldest broker epoch first: a partition's offsets must be folded in order.
@@ -138,44 +174,88 @@ func (t *term) tidyTail(ctx context.Context, all bool) error {
 		t.doubt = false
 	}
 	for {
-		epoch, objs := t.oldestTail()
-		if len(objs) == 0 {
-			return nil
-		}
-		own := epoch == t.epoch
-		due := all || !own
-		if own && !due {
-			rows, index := t.tailSize()
-			age := t.e.clock.now().Sub(objs[0].row.CommittedAt)
-			due = age >= t.e.cfg.FoldInterval || rows >= maxTailRows/2 || index >= maxTailIndex/2
-		}
-		var unmerged error
-		if own {
-			merged, err := t.mergeHot(ctx, objs, due)
-			if t.doubt {
-				return err
-			}
-			if merged {
-				continue // look at the shorter tail
-			}
-			unmerged = err // a fold needs no bytes: it goes on without
-		}
-		if !due {
-			return unmerged
-		}
-		n := len(objs)
-		if own && !all {
-			n = settled(objs, t.e.clock.now().Add(-foldRest))
-		}
-		if n == 0 {
-			return unmerged
-		}
-		if err := t.foldInParts(ctx, epoch, objs[:n]); err != nil {
+		epochs, err := t.tailsToFold(ctx)
+		if err != nil {
 			return err
 		}
-		if own {
-			return unmerged
+		progress, waiting := false, false
+		for _, epoch := range epochs {
+			var n, due int
+			if epoch == t.epoch {
+				n, due, err = t.tidyOwn(ctx, all)
+			} else {
+				objs := t.tailOf(epoch)
+				due = len(objs)
+				n, err = t.foldInParts(ctx, epoch, objs)
+			}
+			if err != nil {
+				return err
+			}
+			progress, waiting = progress || n > 0, waiting || n < due
 		}
+		if !progress || !waiting {
+			return nil
+		}
+		// What one tail gave may be what another waits for.
+	}
+}
+
+// tailsToFold are the broker epochs whose tails are this broker's to fold, oldest first: its own, and those of the fenced
+// if it is the controller.
+func (t *term) tailsToFold(ctx context.Context) ([]catalog.BrokerEpoch, error) {
+	t.mu.Lock()
+	epochs := slices.Sorted(maps.Keys(t.mu.tails))
+	t.mu.Unlock()
+	if t.e.cfg.Fleet == nil {
+		return epochs, nil // all others are fenced
+	}
+	live := func(epoch catalog.BrokerEpoch) bool { return epoch != t.epoch }
+	if others := slices.ContainsFunc(epochs, live); others && t.controls() {
+		brokers, err := t.e.cfg.Catalog.ListBrokers(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("list brokers: %w", err)
+		}
+		unfenced := make(map[catalog.BrokerEpoch]bool)
+		newest := t.epoch
+		for i := range brokers {
+			newest = max(newest, brokers[i].Epoch)
+			if !brokers[i].Fenced && brokers[i].Epoch != t.epoch {
+				unfenced[brokers[i].Epoch] = true
+			}
+		}
+		live = func(epoch catalog.BrokerEpoch) bool { return unfenced[epoch] || epoch > newest }
+	}
+	return slices.DeleteFunc(epochs, live), nil
+}
+
+// tidyOwn merges and folds what is due of this broker's own tail. It reports how many objects it folded, of how many.
+func (t *term) tidyOwn(ctx context.Context, all bool) (folded, of int, err error) {
+	for {
+		objs := t.tailOf(t.epoch)
+		if len(objs) == 0 {
+			return 0, 0, nil
+		}
+		age := t.e.clock.now().Sub(objs[0].row.CommittedAt)
+		due := all || age >= t.e.cfg.FoldInterval || t.pressed()
+		merged, unmerged := t.mergeHot(ctx, objs, due)
+		if t.doubt {
+			return 0, 0, unmerged
+		}
+		if merged {
+			continue // look at the shorter tail
+		}
+		if !due { // else a fold, which needs no bytes, goes on without
+			return 0, 0, unmerged
+		}
+		n := len(objs)
+		if !all {
+			n = settled(objs, t.e.clock.now().Add(-foldRest))
+		}
+		folded, err := t.foldInParts(ctx, t.epoch, objs[:n])
+		if err == nil {
+			err = unmerged
+		}
+		return folded, n, err
 	}
 }
 
@@ -202,6 +282,13 @@ func (t *term) oldestTail() (catalog.BrokerEpoch, []*tailObject) {
 	return oldest, append([]*tailObject(nil), t.mu.tails[oldest]...)
 }
 
+// tailOf returns a copy of the tail of one broker epoch.
+func (t *term) tailOf(epoch catalog.BrokerEpoch) []*tailObject {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]*tailObject(nil), t.mu.tails[epoch]...)
+}
+
 func (t *term) tailSize() (rows int, index int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -224,13 +311,15 @@ func (t *term) replaceTail(old []*tailObject, by *tailObject) {
 	kept := append([]*tailObject(nil), objs[:at]...)
 	if by != nil {
 		kept = append(kept, by)
-		t.mu.rows++
-		t.mu.indexSize += int64(len(by.row.Index))
+		t.countLocked(by, 1)
 	}
-	t.mu.tails[epoch] = append(kept, objs[at+len(old):]...)
+	if kept = append(kept, objs[at+len(old):]...); len(kept) > 0 {
+		t.mu.tails[epoch] = kept
+	} else {
+		delete(t.mu.tails, epoch) // epochs come and go
+	}
 	for _, o := range old {
-		t.mu.rows--
-		t.mu.indexSize -= int64(len(o.row.Index))
+		t.countLocked(o, -1)
 	}
 	t.freeRoomLocked()
 }
@@ -250,7 +339,9 @@ func (t *term) reconcile(ctx context.Context) error {
 	t.mu.Lock()
 	memory := make(map[catalog.BrokerEpoch][]*tailObject, len(t.mu.tails))
 	for epoch, objs := range t.mu.tails {
-		memory[epoch] = append([]*tailObject(nil), objs...)
+		if epoch == t.epoch || t.e.cfg.Fleet == nil { // those of others are followed, and put right, by the feed
+			memory[epoch] = append([]*tailObject(nil), objs...)
+		}
 	}
 	t.mu.Unlock()
 	for epoch, objs := range memory {

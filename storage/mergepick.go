@@ -180,8 +180,25 @@ func (e *inputError) Unwrap() error { return e.err }
 // errTailWaits ends a merge so that the tail can be folded.
 var errTailWaits = errors.New("the tail needs a fold")
 
-// pressed tells whether the tail is so long that producers may soon have to wait for it to be folded.
+// pressed tells whether the tail is so long that producers may soon have to wait for it to be folded: this broker's, or
+// another's, whose rows may wait for ours.
 func (t *term) pressed() bool {
-	rows, index := t.tailSize()
-	return rows >= maxTailRows/2 || index >= maxTailIndex/2
+	if rows, index := t.tailSize(); rows >= maxTailRows/2 || index >= maxTailIndex/2 {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for epoch, objs := range t.mu.tails {
+		if epoch == t.epoch || t.e.cfg.Fleet == nil {
+			continue
+		}
+		index := int64(0)
+		for _, o := range objs {
+			index += int64(len(o.row.Index))
+		}
+		if len(objs) >= maxTailRows/2 || index >= maxTailIndex/2 {
+			return true
+		}
+	}
+	return false
 }

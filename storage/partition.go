@@ -1,42 +1,56 @@
 package storage
 
 import (
-	"context"
-	"fmt"
+	"cmp"
 	"slices"
 	"sort"
 	"sync"
+	"time"
 
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/storage/segment"
 )
 
 // partition is one partition's state in this process. The object lives as long as the topic, across terms, so that
-// watchers stay registered; what belongs to a term is reset when it ends.
+// watchers stay registered; what belongs to a term is reset when it ends. In a fleet there is one for every partition with
+// extents in the cluster's tail, and for those that are read here or were; see [Engine.forget].
 type partition struct {
 	tp      catalog.TopicPartition
 	loading chan struct{} // capacity 1: one load at a time
 	mu      struct {
 		sync.Mutex
-		dropped bool
-		// term and leaderEpoch: the lease, nil when this broker does not hold it.
+		dropped bool // the topic was deleted
+		orphan  bool // no longer in Engine.mu.partitions: look it up again
+		// term and leaderEpoch: the lease, nil when this broker does not hold it. gave is the last lease epoch that was
+		// given away in this term: it never comes back.
 		term        *term
 		leaderEpoch int32
-		watchers    map[*Watcher]struct{}
+		gave        catalog.LeaseEpoch
+		// closed: held, but nothing is appended and nothing answered that needs the leader: it is being handed over. doubt:
+		// it may have been, the answer was lost.
+		closed, doubt bool
+		watchers      map[*Watcher]struct{}
 
-		// loaded: all below is known.
+		// tail are the extents of the tail that end above foldedEnd, by offset. Those of a partition that is followed may
+		// have gaps, as long as one broker's rows came before another's older ones.
+		tail      []tailExtent
+		tailBytes int64
+		foldedEnd int64 // offsets below are found in packed rows
+		committed int64 // bytes that came into the tail, ever: for Engine.Load
+
+		// loaded: all below is known, with the folded row; producers and epochs only of partitions that are led.
 		loaded    bool
+		loadedAt  time.Time
 		logStart  int64
 		next      int64 // log end: the next offset to assign
-		hw        int64 // end of what the manifest names
+		hw        int64 // end of what the manifest names, as far as it hangs together
 		producers producers
 		epochs    []catalog.EpochStart
-		foldedEnd int64 // offsets below are found in packed rows
-		tail      []tailExtent
 		bytes     int64 // of the folded extents
-		tailBytes int64
 		rows      []cachedRow
-		rowsStamp uint64 // grows with each change of packed rows, so that a slow load does not install old ones
+		// rowsStamp grows whenever something folded or rewritten is taken out, so that a slow load does not install what
+		// was true before.
+		rowsStamp uint64
 	}
 }
 
@@ -51,14 +65,20 @@ const maxCachedRows = 4
 
 func newPartition(tp catalog.TopicPartition) *partition {
 	p := &partition{tp: tp, loading: make(chan struct{}, 1)}
+	p.mu.gave = -1
 	p.mu.watchers = make(map[*Watcher]struct{})
 	return p
 }
 
-func (p *partition) watch(w *Watcher) {
+// watch registers a watcher; false if the object was forgotten.
+func (p *partition) watch(w *Watcher) bool {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.orphan {
+		return false
+	}
 	p.mu.watchers[w] = struct{}{}
-	p.mu.Unlock()
+	return true
 }
 
 func (p *partition) unwatch(w *Watcher) {
@@ -69,38 +89,107 @@ func (p *partition) unwatch(w *Watcher) {
 
 // resetLocked forgets everything a term knew.
 func (p *partition) resetLocked() {
-	p.mu.term, p.mu.leaderEpoch, p.mu.loaded = nil, 0, false
+	p.mu.term, p.mu.leaderEpoch, p.mu.gave, p.mu.loaded = nil, 0, -1, false
+	p.mu.closed, p.mu.doubt = false, false
 	p.mu.producers = producers{}
 	p.mu.epochs, p.mu.tail, p.mu.rows = nil, nil, nil
 	p.mu.logStart, p.mu.next, p.mu.hw, p.mu.foldedEnd, p.mu.bytes, p.mu.tailBytes = 0, 0, 0, 0, 0, 0
 	p.mu.rowsStamp++
 }
 
-// installLocked takes the folded row.
-func (p *partition) installLocked(st *catalog.PartitionState) error {
-	ps, err := decodeProducers(st.Producers)
-	if err != nil {
-		return fmt.Errorf("load partition %s: %w", p.tp, err)
-	}
-	p.mu.producers = ps
-	p.mu.tail, p.mu.tailBytes = nil, 0
-	p.dropRowsLocked()
-	p.mu.logStart = max(p.mu.logStart, st.LogStart)
-	p.mu.foldedEnd, p.mu.hw, p.mu.next = st.LogEnd, st.LogEnd, st.LogEnd
-	p.mu.epochs = slices.Clone(st.LeaderEpochs)
-	p.mu.bytes = st.Bytes
-	p.mu.loaded = true
-	return nil
+// leadsLocked tells whether this broker may append to the partition and speak for it, but for the time: see
+// term.trusted.
+func (p *partition) leadsLocked() bool { return p.mu.term != nil && !p.mu.closed }
+
+// resignLocked makes a partition that was led one that is followed. All that was appended to it is committed.
+func (p *partition) resignLocked() {
+	p.mu.gave = max(p.mu.gave, catalog.LeaseEpoch(p.mu.leaderEpoch))
+	p.mu.term, p.mu.closed, p.mu.doubt = nil, false, false
+	p.mu.producers, p.mu.epochs = producers{}, nil
 }
 
-// appendTailLocked adds a committed extent at the high watermark.
+// installLocked takes the folded row and joins the tail on it.
+func (p *partition) installLocked(st *catalog.PartitionState) {
+	p.foldTailLocked(st.LogEnd)
+	p.mu.logStart = max(p.mu.logStart, st.LogStart)
+	p.mu.hw = max(p.mu.hw, st.LogEnd)
+	p.mu.bytes = st.Bytes
+	p.mu.loaded, p.mu.loadedAt = true, time.Now()
+	p.joinLocked()
+}
+
+// appendTailLocked adds an extent that this broker committed, at the high watermark.
 func (p *partition) appendTailLocked(x tailExtent) {
 	p.mu.tail = append(p.mu.tail, x)
 	p.mu.tailBytes += x.size()
+	p.mu.committed += x.size()
 	p.mu.hw = x.end
-	if n := len(p.mu.epochs); n == 0 || int32(p.mu.epochs[n-1].Epoch) < x.leaderEpoch {
-		p.mu.epochs = append(p.mu.epochs, catalog.EpochStart{Epoch: catalog.LeaseEpoch(x.leaderEpoch), Start: x.base})
+	p.noteEpochLocked(x.leaderEpoch, x.base)
+}
+
+func (p *partition) noteEpochLocked(epoch int32, base int64) {
+	if n := len(p.mu.epochs); n == 0 || int32(p.mu.epochs[n-1].Epoch) < epoch {
+		p.mu.epochs = append(p.mu.epochs, catalog.EpochStart{Epoch: catalog.LeaseEpoch(epoch), Start: base})
 	}
+}
+
+// insertLocked adds an extent that another broker committed, wherever it belongs.
+func (p *partition) insertLocked(x tailExtent) {
+	if x.end <= p.mu.foldedEnd {
+		return // the row was folded before it was read
+	}
+	tail := p.mu.tail
+	i := sort.Search(len(tail), func(i int) bool { return tail[i].base > x.base })
+	p.mu.tail = slices.Insert(tail, i, x)
+	p.mu.tailBytes += x.size()
+	p.mu.committed += x.size()
+	p.joinLocked()
+}
+
+// joinLocked moves the high watermark over what hangs together.
+func (p *partition) joinLocked() {
+	if !p.mu.loaded {
+		return
+	}
+	tail := p.mu.tail
+	i := sort.Search(len(tail), func(i int) bool { return tail[i].end > p.mu.hw })
+	for ; i < len(tail) && tail[i].base <= p.mu.hw; i++ {
+		p.mu.hw = tail[i].end
+	}
+}
+
+// gapLocked tells whether there are extents that do not hang together with the others yet.
+func (p *partition) gapLocked() bool {
+	n := len(p.mu.tail)
+	return p.mu.loaded && n > 0 && p.mu.tail[n-1].end > p.mu.hw
+}
+
+// swapExtentsLocked replaces the extents of merged objects. They may lie apart: a partition that moved away and came back
+// has another broker's between them. False if it has none of them.
+func (p *partition) swapExtentsLocked(gone map[*tailObject]bool, by []tailExtent) bool {
+	kept := make([]tailExtent, 0, len(p.mu.tail))
+	found := false
+	for _, x := range p.mu.tail {
+		if gone[x.obj] {
+			found = true
+			p.mu.tailBytes -= x.size()
+			continue
+		}
+		kept = append(kept, x)
+	}
+	if !found {
+		return false
+	}
+	for _, x := range by {
+		if x.end > p.mu.foldedEnd {
+			kept = append(kept, x)
+			p.mu.tailBytes += x.size()
+		}
+	}
+	slices.SortFunc(kept, func(a, b tailExtent) int { return cmp.Compare(a.base, b.base) })
+	p.mu.tail = kept
+	p.mu.rowsStamp++
+	return true
 }
 
 // foldTailLocked forgets tail extents that are now folded.
@@ -111,6 +200,10 @@ func (p *partition) foldTailLocked(end int64) {
 	}
 	p.mu.tail = slices.Clone(p.mu.tail[n:])
 	p.mu.foldedEnd = max(p.mu.foldedEnd, end)
+	if p.mu.loaded {
+		p.mu.hw = max(p.mu.hw, end) // everything below is folded, also what was not read
+		p.joinLocked()
+	}
 	p.dropRowsLocked()
 }
 
@@ -130,44 +223,4 @@ func (p *partition) offsetsLocked() Offsets {
 		o.LogStartEpoch = int32(es[max(i-1, 0)].Epoch)
 	}
 	return o
-}
-
-// load brings the partition's folded row into memory, once a term. Partitions with extents in the tail were loaded
-// when the term began, so the row is all there is to know.
-func (e *Engine) load(ctx context.Context, p *partition) error {
-	p.mu.Lock()
-	loaded, led := p.mu.loaded, p.mu.term != nil
-	p.mu.Unlock()
-	if loaded {
-		return nil
-	}
-	if !led {
-		return e.absent(p.tp)
-	}
-	select {
-	case p.loading <- struct{}{}:
-		defer func() { <-p.loading }()
-	case <-ctx.Done():
-		return fmt.Errorf("load partition %s: %w", p.tp, ctx.Err())
-	}
-	p.mu.Lock()
-	t := p.mu.term
-	loaded = p.mu.loaded
-	p.mu.Unlock()
-	if loaded {
-		return nil
-	}
-	states, err := e.cfg.Catalog.LoadPartitions(ctx, []catalog.TopicPartition{p.tp})
-	if err != nil {
-		return fmt.Errorf("load partition %s: %w", p.tp, translate(err))
-	}
-	if len(states) == 0 {
-		return fmt.Errorf("load partition %s: %w", p.tp, ErrUnknownPartition)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.mu.term == nil || p.mu.term != t {
-		return fmt.Errorf("load partition %s: %w", p.tp, ErrNotLeader)
-	}
-	return p.installLocked(&states[0])
 }

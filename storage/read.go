@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"time"
 
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/storage/objstore"
@@ -25,10 +26,15 @@ func (e *Engine) Read(ctx context.Context, req ReadRequest, dst *Read) error {
 	if err := e.load(ctx, p); err != nil {
 		return err
 	}
+	return e.read(ctx, p, &req, false, dst)
+}
+
+// read is what Read and ReadFollower share.
+func (e *Engine) read(ctx context.Context, p *partition, req *ReadRequest, follower bool, dst *Read) error {
 	offset := req.Offset
 	for retries := 0; ; {
 		had := len(dst.Records)
-		step, err := p.step(&req, offset, dst)
+		step, err := p.step(req, offset, follower, dst)
 		if n := len(dst.Records) - had; n > 0 && e.cfg.Hooks.TailRead != nil {
 			e.cfg.Hooks.TailRead(n)
 		}
@@ -39,7 +45,9 @@ func (e *Engine) Read(ctx context.Context, req ReadRequest, dst *Read) error {
 			err := e.loadRows(ctx, p, offset)
 			if errors.Is(err, errStaleRow) && retries < 2 {
 				retries++ // the log start moved meanwhile: look again
-				continue
+				if err = e.lookAgain(ctx, p, follower); err == nil {
+					continue
+				}
 			}
 			if err != nil {
 				return err
@@ -50,10 +58,9 @@ func (e *Engine) Read(ctx context.Context, req ReadRequest, dst *Read) error {
 		if (errors.Is(err, objstore.ErrNotFound) || errors.Is(err, errStaleRow)) && retries < 2 {
 			// The object was merged away and its grace passed between our look at the extents and the read. Look again.
 			retries++
-			p.mu.Lock()
-			p.dropRowsLocked()
-			p.mu.Unlock()
-			continue
+			if err = e.lookAgain(ctx, p, follower); err == nil {
+				continue
+			}
 		}
 		if err != nil {
 			if dst.Bytes > 0 { // what was read is right; the next fetch meets the error
@@ -66,6 +73,27 @@ func (e *Engine) Read(ctx context.Context, req ReadRequest, dst *Read) error {
 		}
 		offset = next
 	}
+}
+
+// lookAgain has what was cached of a partition's manifest read anew, where it turned out to be old.
+func (e *Engine) lookAgain(ctx context.Context, p *partition, follower bool) error {
+	p.mu.Lock()
+	p.dropRowsLocked()
+	if follower && p.mu.term == nil {
+		p.mu.loadedAt = time.Time{} // the log start may have moved
+	}
+	p.mu.Unlock()
+	t := e.term.Load()
+	if t == nil || e.cfg.Fleet == nil {
+		return nil
+	}
+	if err := t.look(ctx, nil, time.Time{}); err != nil { // others merge and fold, too
+		return translate(err)
+	}
+	if follower {
+		return t.loadFollowed(ctx, p)
+	}
+	return nil
 }
 
 // stored locates an extent whose bytes must come through the block cache.
@@ -83,12 +111,15 @@ type stored struct {
 }
 
 // step copies what the tail cache has from offset on and returns where to go on.
-func (p *partition) step(req *ReadRequest, offset int64, dst *Read) (stored, error) {
+func (p *partition) step(req *ReadRequest, offset int64, follower bool, dst *Read) (stored, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.mu.term == nil || !p.mu.loaded {
+	if p.mu.term == nil && !follower || !p.mu.loaded {
 		if p.mu.dropped {
 			return stored{}, fmt.Errorf("read %s: %w", p.tp, ErrUnknownPartition)
+		}
+		if follower {
+			return stored{}, fmt.Errorf("read %s: %w: %w", p.tp, errUnloaded, ErrNotLeader)
 		}
 		return stored{}, fmt.Errorf("read %s: %w", p.tp, ErrNotLeader)
 	}
@@ -99,12 +130,12 @@ func (p *partition) step(req *ReadRequest, offset int64, dst *Read) (stored, err
 		limit = off.LastStable
 	}
 	if req.Offset < off.LogStart || req.Offset > off.HighWatermark {
-		if !p.mu.term.trusted() { // another broker may know better, and a consumer would skip data
+		if !follower && (p.mu.closed || !p.mu.term.trusted()) { // another broker may know better, and a consumer would skip data
 			return stored{}, fmt.Errorf("read %s: lease not renewed in time: %w", p.tp, ErrNotLeader)
 		}
 		return stored{}, fmt.Errorf("read %s at offset %d, log is [%d, %d): %w", p.tp, req.Offset, off.LogStart, off.HighWatermark, ErrOffsetOutOfRange)
 	}
-	if offset >= limit || dst.Bytes >= req.MaxBytes && dst.Bytes > 0 {
+	if offset >= limit || dst.Bytes >= req.MaxBytes && (dst.Bytes > 0 || !req.MinOne) {
 		return stored{done: true}, nil
 	}
 	if offset < p.mu.foldedEnd {
@@ -113,6 +144,9 @@ func (p *partition) step(req *ReadRequest, offset int64, dst *Read) (stored, err
 	tail := p.mu.tail
 	for i := sort.Search(len(tail), func(i int) bool { return tail[i].end > offset }); i < len(tail); i++ {
 		x := &tail[i]
+		if x.base > offset || offset >= limit { // followed, and what lies between is not read yet
+			return stored{done: true}, nil
+		}
 		if !x.obj.tryRetain() {
 			return stored{
 				tp: p.tp, object: x.obj.row.Object, key: x.obj.row.Key, size: x.obj.row.Size,
@@ -220,7 +254,7 @@ func (e *Engine) lockLed(ctx context.Context, tp catalog.TopicPartition) (*parti
 		return nil, err
 	}
 	p.mu.Lock()
-	if t := p.mu.term; t == nil || !p.mu.loaded || !t.trusted() {
+	if !p.leadsLocked() || !p.mu.loaded || !p.mu.term.trusted() {
 		p.mu.Unlock()
 		return nil, e.absent(tp)
 	}
@@ -304,3 +338,6 @@ func (e *Engine) DeleteRecords(ctx context.Context, tp catalog.TopicPartition, b
 	b.ring()
 	return start, nil
 }
+
+// errUnloaded: what was known of a partition that is followed turned out to be old.
+var errUnloaded = errors.New("partition must be loaded again")

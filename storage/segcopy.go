@@ -74,8 +74,8 @@ func (m *segMerge) pace(ctx context.Context, n int64) error {
 
 // mergeOwnTail does a hot merge that is due. A failure that leaves no doubt is left to the tail's own step to tell.
 func (t *term) mergeOwnTail(ctx context.Context) error {
-	_, objs := t.oldestTail()
-	if len(objs) == 0 || objs[0].row.Epoch != t.epoch {
+	objs := t.tailOf(t.epoch)
+	if len(objs) == 0 {
 		return nil
 	}
 	if _, err := t.mergeHot(ctx, objs, false); err != nil && (t.doubt || ctx.Err() != nil || errors.Is(err, catalog.ErrFenced)) {

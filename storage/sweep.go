@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/storage/objstore"
 	"github.com/streamhouse/streamhouse/storage/segment"
 )
 
@@ -38,18 +39,22 @@ func (t *term) sweep(ctx context.Context) error {
 }
 
 // sweepOrphans deletes objects of fenced broker epochs that no manifest row names. An epoch counts as fenced only if
-// the catalog lists it so or is past it: this broker's own epoch and all unfenced ones are left alone. Nothing is
-// deleted after an error or on a partial answer. It goes through the store once per process life, then stops: what is left
-// behind later belongs to live epochs.
+// the catalog knows it and does not list it as unfenced: this broker's own epoch and all unfenced ones are left alone.
+// Nothing is deleted after an error or on a partial answer. It goes through the store once, and once more whenever a broker
+// that lived then is fenced: what is left behind otherwise belongs to live epochs.
 func (t *term) sweepOrphans(ctx context.Context) error {
 	s := &t.e.orphans
-	if s.done {
+	if s.done && t.e.cfg.Fleet == nil {
 		return nil
 	}
 	cat := t.e.cfg.Catalog
-	infos, more, err := t.e.cfg.Store.List(ctx, "", s.after, sweepList)
-	if err != nil {
-		return fmt.Errorf("list objects: %w", err)
+	var infos []objstore.Info
+	more := false
+	if !s.done {
+		var err error
+		if infos, more, err = t.e.cfg.Store.List(ctx, "", s.after, sweepList); err != nil {
+			return fmt.Errorf("list objects: %w", err)
+		}
 	}
 	// The list of unfenced brokers is read after the objects were listed: an epoch that registered in between has
 	// objects that this list does not hold, or is on the list of brokers.
@@ -58,15 +63,29 @@ func (t *term) sweepOrphans(ctx context.Context) error {
 		return fmt.Errorf("list brokers: %w", err)
 	}
 	live := map[catalog.BrokerEpoch]bool{t.epoch: true}
+	newest := t.epoch
 	for i := range brokers {
+		newest = max(newest, brokers[i].Epoch)
 		if !brokers[i].Fenced {
 			live[brokers[i].Epoch] = true
 		}
 	}
+	if s.done {
+		for epoch := range s.live {
+			if !live[epoch] {
+				*s = orphanSweep{}
+				break
+			}
+		}
+		return nil
+	}
+	if s.after == "" {
+		s.live = live
+	}
 	var candidates []string
 	for _, info := range infos {
 		k, err := segment.ParseKey(info.Key)
-		if err == nil && k.Epoch < t.epoch && !live[k.Epoch] { // not ours to judge otherwise
+		if err == nil && k.Epoch <= newest && !live[k.Epoch] { // not ours to judge otherwise
 			candidates = append(candidates, info.Key)
 		}
 	}
@@ -99,6 +118,7 @@ func (t *term) sweepOrphans(ctx context.Context) error {
 type orphanSweep struct {
 	after string
 	done  bool
+	live  map[catalog.BrokerEpoch]bool // unfenced when it began
 }
 
 // deleteLosers deletes upload attempts whose sequence was committed under another key. A failure leaves them to the

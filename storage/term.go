@@ -5,8 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +30,10 @@ type term struct {
 	failed chan error    // capacity 1: why the term must end
 	ended  atomic.Bool   // set before partitions are taken from the term: none may be given to it afterwards
 	doubt  bool          // a rewrite of the tail may have been applied without our knowing; the keeper's
+	feed   feed
+	tell   chan struct{} // capacity 1: something was committed that nobody was told of
+	settle chan struct{} // capacity 1: there are moves in doubt
+	told   atomic.Int64  // the last sequence committed
 
 	mu struct {
 		sync.Mutex
@@ -44,10 +46,14 @@ type term struct {
 		idle        chan struct{} // closed when inflight gets empty, if somebody drains
 		seq         catalog.Sequence
 		lastSeal    time.Time
+		hurry       bool   // seal the open object at once: it is waited for
+		doubtful    []lead // moves whose answer was lost
 		trouble     error // the last failure of store or catalog, nil after a success
 
 		// tails are the committed and unfolded objects by broker epoch, in sequence order.
-		tails     map[catalog.BrokerEpoch][]*tailObject
+		tails map[catalog.BrokerEpoch][]*tailObject
+		// rows and indexSize are of those that this broker answers for: its own, or all if it is alone. At their bound
+		// producers wait.
 		rows      int
 		indexSize int64
 	}
@@ -75,8 +81,10 @@ func (e *Engine) begin(ctx context.Context) (*term, error) {
 	t := &term{
 		e: e, epoch: b.Epoch, start: asked,
 		wake: make(chan struct{}, 1), slots: make(chan struct{}, e.cfg.UploadSlots),
-		ready: make(chan struct{}, 1), failed: make(chan error, 1),
+		ready: make(chan struct{}, 1), failed: make(chan error, 1), tell: make(chan struct{}, 1),
+		settle: make(chan struct{}, 1),
 	}
+	t.feed.init()
 	t.trust(asked)
 	t.mu.seq = b.LastSequence
 	t.mu.room = make(chan struct{})
@@ -86,15 +94,18 @@ func (e *Engine) begin(ctx context.Context) (*term, error) {
 		e.endTerm(t)
 		return nil, err
 	}
+	t.feed.decoded = nil
 	e.term.Store(t)
+	e.noteEpoch(t.epoch)
 	rows, _ := t.tailSize()
 	e.cfg.Logger.Info("broker epoch began", "broker_epoch", t.epoch, "tail_objects", rows)
 	return t, nil
 }
 
-// load reads the tail, renews the session, which a long load may have used up, and takes the free leases.
+// load reads the tail, renews the session, which a long load may have used up, and, if nobody shares the catalog, takes
+// the free leases. In a fleet they are others' to share out ([Engine.Acquire]).
 func (t *term) load(ctx context.Context) error {
-	if err := t.loadTail(ctx); err != nil {
+	if err := t.look(ctx, nil, time.Time{}); err != nil {
 		return err
 	}
 	asked := time.Now()
@@ -104,6 +115,9 @@ func (t *term) load(ctx context.Context) error {
 	}
 	t.e.clock.note(beat.Now)
 	t.trust(asked)
+	if t.e.cfg.Fleet != nil {
+		return nil
+	}
 	return t.acquire(ctx, nil)
 }
 
@@ -133,94 +147,6 @@ func (e *Engine) fencePredecessors(ctx context.Context, own catalog.BrokerEpoch)
 	return nil
 }
 
-// loadTail reads every unfolded row and installs the partitions that have extents in it.
-func (t *term) loadTail(ctx context.Context) error {
-	cat := t.e.cfg.Catalog
-	tails, err := cat.BrokerTails(ctx)
-	if err != nil {
-		return fmt.Errorf("list tails: %w", err)
-	}
-	extents := make(map[catalog.TopicPartition][]loadedExtent)
-	for _, bt := range tails {
-		after := bt.Folded
-		for after < bt.Last {
-			rows, err := cat.ReadTail(ctx, bt.Epoch, after, 1000)
-			if err != nil {
-				return fmt.Errorf("read the tail of broker epoch %d: %w", bt.Epoch, err)
-			}
-			if len(rows) == 0 || rows[0].First != after+1 {
-				return fmt.Errorf("tail of broker epoch %d has a hole after sequence %d", bt.Epoch, after)
-			}
-			for _, row := range rows {
-				ix, err := segment.DecodeTail(row.Index)
-				if err != nil {
-					return fmt.Errorf("decode the index of %s: %w", row.Key, err)
-				}
-				obj := &tailObject{row: row}
-				for i, x := range tailExtents(obj, ix) {
-					tp := ix.Extents[i].TopicPartition
-					extents[tp] = append(extents[tp], loadedExtent{x, ix.Extents[i].Batches, row.CommittedAt.UnixMilli()})
-				}
-				t.noteTail(obj)
-			}
-			after = rows[len(rows)-1].Last
-		}
-	}
-	return t.install(ctx, extents)
-}
-
-type loadedExtent struct {
-	tailExtent
-	batches []segment.Batch
-	at      int64
-}
-
-// install loads the folded rows of partitions with a tail and replays that on them.
-func (t *term) install(ctx context.Context, extents map[catalog.TopicPartition][]loadedExtent) error {
-	tps := make([]catalog.TopicPartition, 0, len(extents))
-	for tp := range extents {
-		tps = append(tps, tp)
-	}
-	if len(tps) == 0 {
-		return nil
-	}
-	states, err := t.e.cfg.Catalog.LoadPartitions(ctx, tps)
-	if err != nil {
-		return fmt.Errorf("load partitions: %w", err)
-	}
-	for i := range states { // those of deleted topics are not among them
-		st := &states[i]
-		list := extents[st.TopicPartition]
-		slices.SortFunc(list, func(a, b loadedExtent) int { return int(a.base - b.base) })
-		p := t.e.partitionFor(st.TopicPartition)
-		p.mu.Lock()
-		err := t.replayLocked(p, st, list)
-		p.mu.Unlock()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (t *term) replayLocked(p *partition, st *catalog.PartitionState, list []loadedExtent) error {
-	if err := p.installLocked(st); err != nil {
-		return err
-	}
-	for _, x := range list {
-		if x.base != p.mu.next {
-			return fmt.Errorf("partition %s: manifest has an extent at offset %d where %d was due", p.tp, x.base, p.mu.next)
-		}
-		for i := range x.batches {
-			replay(&p.mu.producers, &x.batches[i], x.at)
-		}
-		p.appendTailLocked(x.tailExtent)
-		p.mu.next = x.end
-	}
-	p.mu.producers.trim(t.e.clock.now().Add(-t.e.cfg.ProducerExpiry).UnixMilli(), t.e.cfg.MaxProducers)
-	return nil
-}
-
 // replay adds a committed batch to a producer state.
 func replay(ps *producers, b *segment.Batch, at int64) {
 	if b.ProducerID < 0 || b.BaseSequence < 0 {
@@ -233,47 +159,6 @@ func replay(ps *producers, b *segment.Batch, at int64) {
 
 func lastSeq(first, n int32) int32 {
 	return int32((int64(first) + int64(n) - 1) & 0x7fffffff)
-}
-
-// acquire takes free leases; nil means all.
-func (t *term) acquire(ctx context.Context, tps []catalog.TopicPartition) error {
-	leases, err := t.e.cfg.Catalog.AcquireLeases(ctx, t.epoch, tps)
-	if err != nil {
-		return fmt.Errorf("acquire leases: %w", translate(err))
-	}
-	gained := make(map[catalog.TopicID]int)
-	var b bell
-	for _, l := range leases {
-		if l.Holder != t.epoch {
-			continue
-		}
-		p := t.e.partitionFor(l.TopicPartition)
-		p.mu.Lock()
-		if p.mu.term == nil && !p.mu.dropped && !t.ended.Load() {
-			p.mu.term, p.mu.leaderEpoch = t, int32(l.Epoch)
-			gained[l.Topic]++
-			b.add(p)
-		}
-		p.mu.Unlock()
-	}
-	b.ring()
-	t.e.noteHeld(gained, tps == nil)
-	return nil
-}
-
-func (e *Engine) noteHeld(gained map[catalog.TopicID]int, all bool) {
-	e.mu.Lock()
-	if all {
-		clear(e.mu.held)
-	}
-	for id, n := range gained {
-		e.mu.held[id] += n
-	}
-	held := maps.Clone(e.mu.held)
-	e.mu.Unlock()
-	if e.cfg.Hooks.Leases != nil {
-		e.cfg.Hooks.Leases(held)
-	}
 }
 
 // trust extends the lease from when its renewal was asked for.
@@ -313,6 +198,11 @@ func (t *term) run(parent context.Context) error {
 	wg.Go(func() { t.flush(ctx, &uploads) })
 	wg.Go(func() { t.commit(ctx) })
 	wg.Go(func() { t.renew(ctx) })
+	if t.e.cfg.Fleet != nil {
+		wg.Go(func() { t.follow(ctx) })
+		wg.Go(func() { t.announce(ctx) })
+		wg.Go(func() { t.settleMoves(ctx) })
+	}
 	var err error
 	select {
 	case err = <-t.failed:
@@ -411,6 +301,7 @@ func (t *term) renew(ctx context.Context) {
 		case err == nil:
 			t.e.clock.note(beat.Now)
 			t.trust(asked)
+			t.positions(&beat, asked)
 		case errors.Is(err, catalog.ErrFenced):
 			status = "lost"
 			t.fail(fmt.Errorf("renew the session: %w", err))
@@ -432,7 +323,13 @@ func (t *term) renew(ctx context.Context) {
 func (t *term) noteTail(obj *tailObject) {
 	t.mu.Lock()
 	t.mu.tails[obj.row.Epoch] = append(t.mu.tails[obj.row.Epoch], obj)
-	t.mu.rows++
-	t.mu.indexSize += int64(len(obj.row.Index))
+	t.countLocked(obj, 1)
 	t.mu.Unlock()
+}
+
+func (t *term) countLocked(obj *tailObject, n int) {
+	if obj.row.Epoch == t.epoch || t.e.cfg.Fleet == nil {
+		t.mu.rows += n
+		t.mu.indexSize += int64(n) * int64(len(obj.row.Index))
+	}
 }

@@ -58,6 +58,7 @@ var noTimestamp = TimestampOffset{Offset: -1, Timestamp: -1, LeaderEpoch: -1}
 type view struct {
 	p             *partition
 	term          *term
+	epoch         int32
 	start, folded int64
 	tail          []tailExtent
 }
@@ -73,7 +74,7 @@ func (e *Engine) underLease(
 		if err != nil {
 			return noTimestamp, err
 		}
-		v := view{p: p, term: p.mu.term, start: p.mu.logStart, folded: p.mu.foldedEnd, tail: append([]tailExtent(nil), p.mu.tail...)}
+		v := view{p: p, term: p.mu.term, epoch: p.mu.leaderEpoch, start: p.mu.logStart, folded: p.mu.foldedEnd, tail: append([]tailExtent(nil), p.mu.tail...)}
 		p.mu.Unlock()
 		found, err := answer(&v)
 		if retries < 2 && (errors.Is(err, errStaleRow) || errors.Is(err, objstore.ErrNotFound) || errors.Is(err, ErrOffsetOutOfRange)) {
@@ -83,7 +84,7 @@ func (e *Engine) underLease(
 			return noTimestamp, err
 		}
 		p.mu.Lock()
-		led := p.mu.term == v.term && v.term.trusted()
+		led := p.mu.term == v.term && p.mu.leaderEpoch == v.epoch && p.leadsLocked() && v.term.trusted()
 		p.mu.Unlock()
 		if !led {
 			return noTimestamp, e.absent(tp)

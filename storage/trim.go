@@ -130,7 +130,7 @@ func (t *term) learn(st *catalog.PartitionState) {
 	}
 	var b bell
 	p.mu.Lock()
-	if p.mu.term == t && p.mu.loaded {
+	if p.mu.loaded && !t.ended.Load() {
 		p.mu.bytes = st.Bytes
 		if st.LogStart > p.mu.logStart {
 			p.mu.logStart = st.LogStart

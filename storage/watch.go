@@ -66,23 +66,27 @@ func (w *Watcher) Remove(tps ...catalog.TopicPartition) {
 // watch registers a watcher with the partition's object, or until there is one with the engine. Making one here would
 // bring back that of a topic that was deleted, for ever.
 func (e *Engine) watch(tp catalog.TopicPartition, w *Watcher) {
-	if p := e.lookup(tp); p != nil {
-		p.watch(w)
-		return
-	}
-	e.mu.Lock()
-	p := e.mu.partitions[tp] // made meanwhile
-	if p == nil {
-		ws := e.mu.waiting[tp]
-		if ws == nil {
-			ws = make(map[*Watcher]struct{})
-			e.mu.waiting[tp] = ws
+	for {
+		if p := e.lookup(tp); p != nil {
+			if p.watch(w) {
+				return
+			}
+			continue // forgotten meanwhile
 		}
-		ws[w] = struct{}{}
-	}
-	e.mu.Unlock()
-	if p != nil {
-		p.watch(w)
+		e.mu.Lock()
+		p := e.mu.partitions[tp] // made meanwhile
+		if p == nil {
+			ws := e.mu.waiting[tp]
+			if ws == nil {
+				ws = make(map[*Watcher]struct{})
+				e.mu.waiting[tp] = ws
+			}
+			ws[w] = struct{}{}
+		}
+		e.mu.Unlock()
+		if p == nil || p.watch(w) {
+			return
+		}
 	}
 }
 
