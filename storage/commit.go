@@ -155,6 +155,9 @@ func (t *term) applyExtents(o *openObject, obj *tailObject, at time.Time, b *bel
 			}
 		}
 		if p.mu.term == t {
+			if n := len(p.mu.tail); n > 0 && p.mu.tail[n-1].obj.row.Epoch != t.epoch {
+				obj.joins = t.e.cfg.Fleet != nil
+			}
 			p.appendTailLocked(x)
 			b.add(p)
 		}

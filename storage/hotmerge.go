@@ -51,12 +51,15 @@ const maxMergedIndex = 1 << 20
 // pickRun chooses consecutive small objects: all there are up to the bounds, or nothing when it is too early. Merged
 // objects are not merged again in the tail, so each byte is rewritten once here. A few small objects between large ones
 // are not worth a merge: they are folded as they are, and a segment merge takes them with others of their kind.
+//
+// An object that continues another broker's rows begins a run. It waits for them to be folded; merged with what lies before
+// it, that would wait, too, and two brokers whose partitions moved both ways could wait for each other for ever.
 func pickRun(objs []*tailObject, folding bool, fanIn int) []*tailObject {
 	for i := 0; i < len(objs); i++ {
 		var bytes, index int64
 		j := i
 		for ; j < len(objs) && j-i < hotMergeObjects && bytes < hotMergeBytes && index < maxMergedIndex; j++ {
-			if objs[j].merged() || objs[j].rotten || objs[j].row.Size >= smallObject {
+			if objs[j].merged() || objs[j].rotten || objs[j].row.Size >= smallObject || j > i && objs[j].joins {
 				break
 			}
 			bytes += objs[j].row.Size

@@ -118,6 +118,8 @@ type tailObject struct {
 	frames []releaser
 	cached int64 // bytes the frames occupy
 	rotten bool  // its bytes could not be read for a merge; the keeper's
+	// joins: when it was committed, an extent of it continued one of another broker's in the tail.
+	joins bool
 	refs   atomic.Int32
 }
 
