@@ -127,10 +127,7 @@ func (c *Cache) Close() {
 		c.mu.Unlock()
 		c.cancel()
 		c.loads.Wait()
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.clearLocked()
-		c.footers.clear()
+		c.Clear()
 	})
 }
 

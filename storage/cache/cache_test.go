@@ -511,3 +511,25 @@ func TestConcurrentReadersDropsAndFailures(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A footer asked for while the cache is closed must not hold it up: the two took the locks in different orders.
+func TestFootersWhileClosing(t *testing.T) {
+	for range 300 {
+		c, _ := newCache(t, newStore(), Config{})
+		begun := make(chan struct{})
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() {
+				<-begun
+				for id := catalog.ObjectID(i); ; id += 4 {
+					if _, err := c.Footer(t.Context(), id, "no such object", 1000); errors.Is(err, ErrClosed) {
+						return
+					}
+				}
+			})
+		}
+		close(begun)
+		c.Close()
+		wg.Wait()
+	}
+}
