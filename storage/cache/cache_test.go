@@ -514,21 +514,22 @@ func TestConcurrentReadersDropsAndFailures(t *testing.T) {
 
 // A footer asked for while the cache is closed must not hold it up: the two took the locks in different orders.
 func TestFootersWhileClosing(t *testing.T) {
-	for range 300 {
+	for range 200 {
 		c, _ := newCache(t, newStore(), Config{})
-		begun := make(chan struct{})
-		var wg sync.WaitGroup
-		for i := range 4 {
+		var begun, wg sync.WaitGroup
+		for i := range 8 {
+			begun.Add(1)
 			wg.Go(func() {
-				<-begun
-				for id := catalog.ObjectID(i); ; id += 4 {
+				once, closed := sync.OnceFunc(begun.Done), 0
+				for id := catalog.ObjectID(i); closed < 50; id += 8 { // some after it was closed, too
 					if _, err := c.Footer(t.Context(), id, "no such object", 1000); errors.Is(err, ErrClosed) {
-						return
+						closed++
 					}
+					once()
 				}
 			})
 		}
-		close(begun)
+		begun.Wait()
 		c.Close()
 		wg.Wait()
 	}
