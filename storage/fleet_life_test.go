@@ -159,11 +159,14 @@ func (c *crew) tryOne(ctx context.Context, l *plog, seq int32, text string) (int
 		if m == nil {
 			continue
 		}
+		before := m.Epoch()
 		epoch, leaderErr := m.Leader(l.tp)
 		if leaderErr != nil {
 			continue
 		}
-		c.h.leads(l.tp, epoch, int(m.Epoch()))
+		if before != 0 && before == m.Epoch() {
+			c.h.leads(l.tp, epoch, int(before))
+		}
 		var p Pending
 		if p, err = c.send(ctx, m.Engine, l, seq, []byte(text)); err != nil {
 			continue

@@ -28,10 +28,16 @@ func (e *Engine) ReadFollower(ctx context.Context, req ReadRequest, dst *Read) e
 			return err
 		}
 		err = e.read(ctx, p, &req, true, dst)
-		if tries < 3 && dst.Bytes == 0 && errors.Is(err, errUnloaded) {
-			continue // something was folded before it was read here
+		if !errors.Is(err, errUnloaded) {
+			return err
 		}
-		return err
+		// Something was folded before it was read here. What was read so far is right.
+		if dst.Bytes > 0 {
+			return nil
+		}
+		if tries == 3 {
+			return err
+		}
 	}
 }
 
