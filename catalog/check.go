@@ -17,7 +17,7 @@ func invalid(format string, args ...any) error {
 
 // CheckIDs checks the arguments of AllocateIDs. ErrInvalid.
 func CheckIDs(kind IDKind, n int64) error {
-	if kind != IDProducer && kind != IDObject {
+	if kind != IDProducer && kind != IDObject && kind != IDBroker {
 		return invalid("ids of kind %q", kind)
 	}
 	if n < 1 || n > maxIDs {

@@ -277,4 +277,17 @@ type IDKind string
 const (
 	IDProducer IDKind = "producer" // starts at 0, as Kafka's
 	IDObject   IDKind = "object"   // starts at 1
+	IDBroker   IDKind = "broker"   // starts at 1001, as Kafka's generated ones: below are those that operators choose
 )
+
+// First is the first id of a kind that is handed out.
+func (k IDKind) First() int64 {
+	switch k {
+	case IDObject:
+		return 1
+	case IDBroker:
+		return 1001
+	default:
+		return 0
+	}
+}

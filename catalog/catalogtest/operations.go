@@ -367,7 +367,7 @@ func (m *model) forget() (string, operation) {
 }
 
 func (m *model) allocate() (string, operation) {
-	kind, n := []catalog.IDKind{catalog.IDProducer, catalog.IDObject}[m.rng.IntN(2)], int64(1+m.rng.IntN(100))
+	kind, n := []catalog.IDKind{catalog.IDProducer, catalog.IDObject, catalog.IDBroker}[m.rng.IntN(3)], int64(1+m.rng.IntN(100))
 	return "allocate", func(s *side) (any, error) { return s.c.AllocateIDs(m.t.Context(), kind, n) }
 }
 

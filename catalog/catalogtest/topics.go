@@ -21,7 +21,7 @@ func testClusterID(s *suite) {
 }
 
 func testAllocateIDs(s *suite) {
-	for kind, want := range map[catalog.IDKind]int64{catalog.IDProducer: 0, catalog.IDObject: 1} {
+	for kind, want := range map[catalog.IDKind]int64{catalog.IDProducer: 0, catalog.IDObject: 1, catalog.IDBroker: 1001} {
 		for _, n := range []int64{1, 1000, 1, 10_000} {
 			first, err := s.c.AllocateIDs(s.ctx(), kind, n)
 			s.ok(err)

@@ -47,6 +47,7 @@ type Hooks struct {
 	Asked      func(moves int)                                 // as controller, we asked for moves
 	Failed     func(call string, err error)                    // a call of the catalog failed and is tried again
 	Heard      func(a catalog.Announcement)                    // every announcement, the zero one too: look at everything
+	Superseded func(b catalog.Broker)                          // another living process has registered our broker id since we did
 }
 
 // Config is what a Manager needs. Zero durations and numbers mean the defaults named at each.

@@ -16,6 +16,8 @@
 //   - Sessions that ran out are fenced; the catalog's clock judges. A process whose attachment was seen to go, and that did
 //     not come back within [Config.Confirm], is fenced without waiting for that.
 //   - The controller, who is the holder of [ControllerLease], asks for the moves that [Plan] makes of the view.
+//   - No two processes have one broker id: [AwaitID] refuses the second, and of two that began together the one that
+//     registered first is told to give way.
 //   - [Manager.Drain] gives everything away before the process ends.
 //
 // # Invariants

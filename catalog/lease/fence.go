@@ -23,6 +23,7 @@ type buryState struct {
 	tried   map[catalog.BrokerEpoch]time.Time // not to be fenced before, for a try failed
 	seen    map[catalog.BrokerEpoch]bool      // seen attached during our present attachment
 	missing map[catalog.BrokerEpoch]time.Time // seen before, detached since
+	twin    catalog.BrokerEpoch               // another process of our broker id, seen attached at the last look
 	poll    time.Time                         // when to ask next
 	polls   uint64                            // how often it was asked
 	latest  time.Time                         // the latest heartbeat listed: a lower bound of the catalog's clock
@@ -202,6 +203,7 @@ func (m *Manager) fenceDetached(now time.Time) {
 	for _, epoch := range gone {
 		away[epoch] = true
 	}
+	var twin *catalog.Broker
 	for i := range m.brokers {
 		b := &m.brokers[i]
 		switch since, missed := m.bury.missing[b.Epoch]; {
@@ -209,6 +211,9 @@ func (m *Manager) fenceDetached(now time.Time) {
 		case !away[b.Epoch]:
 			m.bury.seen[b.Epoch] = true
 			delete(m.bury.missing, b.Epoch)
+			if b.ID == own.ID && b.Epoch > own.Epoch && own.Epoch != 0 {
+				twin = b
+			}
 		case !m.bury.seen[b.Epoch] && (b.ID != own.ID || b.Epoch > own.Epoch):
 			// It may be on its way, as all are after a restart of the database. Not so an earlier process of this broker.
 		case !missed:
@@ -222,7 +227,22 @@ func (m *Manager) fenceDetached(now time.Time) {
 			m.fence(b, catalog.FenceProvenDead)
 		}
 	}
+	m.superseded(twin)
 	m.wakeAt(m.bury.poll)
+}
+
+// superseded tells that another process, which lives, registered our broker id after we did: nil for none. Only the later
+// of two sees nothing, so that exactly one gives way. It is told at the second look: a process that registers anew drops the
+// attachment of its last epoch a moment later.
+func (m *Manager) superseded(twin *catalog.Broker) {
+	if twin == nil {
+		m.bury.twin = 0
+		return
+	}
+	if m.bury.twin == twin.Epoch && m.cfg.Hooks.Superseded != nil && m.cfg.Partitions.Epoch() == m.epoch {
+		m.cfg.Hooks.Superseded(*twin)
+	}
+	m.bury.twin = twin.Epoch
 }
 
 // pollPause is how long to wait before asking again who is attached. It varies by half, so that observers who began in one

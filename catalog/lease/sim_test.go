@@ -37,6 +37,7 @@ type sim struct {
 	history *history
 	nodes   []*node // running
 	total   int
+	twins   sync.Map     // nodes told that another process has their id
 	fences  sync.Map     // broker epochs fenced by managers; several may do so at once
 	moves   atomic.Int64 // partitions handed over
 	links   uint64
@@ -83,7 +84,8 @@ func (s *sim) start(id catalog.BrokerID) *node {
 	m, err := lease.New(lease.Config{
 		Catalog: n.link, Fleet: n.link, Partitions: n.engine, Logger: slog.New(slog.DiscardHandler),
 		Hooks: lease.Hooks{
-			Fenced: func(b catalog.Broker, _ catalog.FenceReason) { s.fences.Store(b.Epoch, true) },
+			Superseded: func(catalog.Broker) { s.twins.Store(n, true) },
+			Fenced:     func(b catalog.Broker, _ catalog.FenceReason) { s.fences.Store(b.Epoch, true) },
 			HandedOver: func(partitions int, _ time.Duration, err error) {
 				if err == nil {
 					s.moves.Add(int64(partitions))
@@ -129,6 +131,19 @@ func (s *sim) fenced() (out []catalog.BrokerEpoch) {
 		return true
 	})
 	return out
+}
+
+func (s *sim) superseded() (out []*node) {
+	s.twins.Range(func(n, _ any) bool {
+		out = append(out, n.(*node))
+		return true
+	})
+	return out
+}
+
+// node is the running process of a broker id.
+func (s *sim) node(id catalog.BrokerID) *node {
+	return s.nodes[slices.IndexFunc(s.nodes, func(n *node) bool { return n.id == id })]
 }
 
 func (s *sim) pass(d time.Duration) {

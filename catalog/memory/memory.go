@@ -123,7 +123,10 @@ func (c *Catalog) AllocateIDs(ctx context.Context, kind catalog.IDKind, n int64)
 		return 0, err
 	}
 	defer c.mu.Unlock()
-	first := c.mu.ids[kind]
+	first, ok := c.mu.ids[kind]
+	if !ok {
+		first = kind.First()
+	}
 	c.mu.ids[kind] = first + n
 	return first, nil
 }

@@ -202,8 +202,10 @@ func (c *Catalog) AllocateIDs(ctx context.Context, kind catalog.IDKind, n int64)
 		return 0, fmt.Errorf("allocate ids: %w", err)
 	}
 	err = c.statement(ctx, c.general, "allocate ids", func(ctx context.Context) error {
-		return c.general.QueryRow(ctx, "UPDATE catalog_counters SET value = value + $1 WHERE name = $2 RETURNING value - $1",
-			n, "ids_"+string(kind)).Scan(&first)
+		// Kinds that came after the schema have no row before their first id.
+		return c.general.QueryRow(ctx, `INSERT INTO catalog_counters AS c (name, value) VALUES ($2, $3::bigint + $1::bigint)
+			ON CONFLICT (name) DO UPDATE SET value = c.value + $1::bigint RETURNING value - $1::bigint`,
+			n, "ids_"+string(kind), kind.First()).Scan(&first)
 	})
 	if err != nil {
 		return 0, err

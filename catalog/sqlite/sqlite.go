@@ -160,6 +160,12 @@ func (c *Catalog) AllocateIDs(ctx context.Context, kind catalog.IDKind, n int64)
 		return 0, fmt.Errorf("allocate ids: %w", err)
 	}
 	err = c.write(ctx, "allocate ids", func(t *tx) error {
+		if kind == catalog.IDBroker { // it came after the schema
+			_, err := t.exec("INSERT INTO counters (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING", "ids_"+string(kind), kind.First())
+			if err != nil {
+				return err
+			}
+		}
 		next, err := t.bump("ids_"+string(kind), n)
 		first = next - n
 		return err
