@@ -37,6 +37,11 @@
 // set ahead, nothing expires for one full term: sessions count as heard of, and objects as retired, at that moment at the
 // earliest. The times returned are the ones stored all the same.
 //
+// # Backups
+//
+// A catalog put back to an earlier state has forgotten what it handed out since. [Operator.Restored] moves all epochs, ids
+// and versions past anything that could have been, before a broker uses it.
+//
 // # Arguments
 //
 // Arguments that are wrong whatever the catalog holds (negative offsets, a last stable offset above the log end, an empty

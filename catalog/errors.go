@@ -26,6 +26,7 @@ var (
 	ErrVersionMismatch = errors.New("topic changed since it was read")
 	ErrUnknownBroker   = errors.New("unknown broker")
 	ErrNotExpired      = errors.New("broker session has not expired")
+	ErrBrokerAlive     = errors.New("a broker is alive")
 	ErrNotFound        = errors.New("not found in the catalog")
 
 	// ErrUnavailable: the catalog could not be reached or is too busy, the effect may or may not have been applied.

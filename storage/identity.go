@@ -47,7 +47,7 @@ func (e *Engine) claim(ctx context.Context, own catalog.BrokerEpoch) error {
 		case cluster != id:
 			return fmt.Errorf("%w: it holds the log of cluster %s, the catalog is that of cluster %s; give each catalog a store of its own, or bring back the catalog this store belongs to", ErrForeignStore, cluster, id)
 		case epoch > latest:
-			return fmt.Errorf("%w: it has seen broker epoch %d, the catalog knows none above %d: the catalog was restored from a backup, and what was written since would be lost", ErrForeignStore, epoch, latest)
+			return fmt.Errorf("%w: it has seen broker epoch %d, the catalog knows none above %d: the catalog was restored from a backup, and what was written since would be lost; if that is meant, move it forward with `streamhouse restore` and start again", ErrForeignStore, epoch, latest)
 		case epoch < own:
 			older = append(older, info.Key)
 		}

@@ -62,6 +62,7 @@ func RunFleet(t *testing.T, open func(t *testing.T, now func() time.Time) Shared
 		{"AttachmentLost", testAttachmentLost},
 		{"DetachedNeedsAnAttachment", testDetachedUnattached},
 		{"ClosedFleet", testClosedFleet},
+		{"RestoredWhileAttached", testRestoredAttached},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

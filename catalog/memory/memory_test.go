@@ -18,6 +18,13 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+func TestOperatorConformance(t *testing.T) {
+	catalogtest.RunOperator(t, func(t *testing.T, now func() time.Time) catalogtest.OperatorCatalog {
+		t.Helper()
+		return memory.New(now)
+	})
+}
+
 func TestFleetConformance(t *testing.T) {
 	catalogtest.RunFleet(t, func(t *testing.T, now func() time.Time) catalogtest.Shared {
 		t.Helper()

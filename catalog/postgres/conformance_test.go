@@ -38,6 +38,15 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+func TestOperatorConformance(t *testing.T) {
+	catalogtest.RunOperator(t, func(t *testing.T, now func() time.Time) catalogtest.OperatorCatalog {
+		t.Helper()
+		c, err := postgres.Open(t.Context(), postgres.Options{URL: postgrestest.New(t), Now: now})
+		require.NoError(t, err)
+		return c
+	})
+}
+
 func TestDurable(t *testing.T) {
 	var mu sync.Mutex
 	urls := make(map[string]string) // by place

@@ -23,6 +23,15 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+func TestOperatorConformance(t *testing.T) {
+	catalogtest.RunOperator(t, func(t *testing.T, now func() time.Time) catalogtest.OperatorCatalog {
+		t.Helper()
+		c, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "catalog.db"), sqlite.Options{Now: now})
+		require.NoError(t, err)
+		return c
+	})
+}
+
 func TestDurable(t *testing.T) {
 	catalogtest.Durable(t, func(t *testing.T, place string, now func() time.Time) catalog.Catalog {
 		t.Helper()
