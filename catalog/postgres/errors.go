@@ -41,7 +41,7 @@ func sqlState(err error) string {
 var contractErrors = []error{
 	catalog.ErrFenced, catalog.ErrSequence, catalog.ErrConflict, catalog.ErrInvalid, catalog.ErrTopicExists, catalog.ErrTopicCollision,
 	catalog.ErrUnknownTopic, catalog.ErrPartitionCount, catalog.ErrVersionMismatch, catalog.ErrUnknownBroker, catalog.ErrNotExpired,
-	catalog.ErrNotFound, catalog.ErrBrokerAlive, catalog.ErrUnavailable, catalog.ErrNoSpace, catalog.ErrClosed, ErrDamaged, ErrNewerSchema,
+	catalog.ErrNotFound, catalog.ErrBrokerAlive, catalog.ErrUnavailable, catalog.ErrNoSpace, catalog.ErrClosed, ErrDamaged, ErrNewerSchema, ErrNoSchema,
 }
 
 func ours(err error) bool {

@@ -33,8 +33,8 @@ const (
 // ErrNewerSchema means that a newer program changed the schema in a way this one does not understand.
 var ErrNewerSchema = errors.New("the catalog's schema was made by a newer program: use that version or a newer one")
 
-// ErrNoSchema means that the database holds no catalog.
-var ErrNoSchema = errors.New("the database holds no catalog")
+// ErrNoSchema means that the database holds no catalog, or one that this program would have to migrate.
+var ErrNoSchema = errors.New("the database holds no catalog that this version uses: a broker makes or migrates it when it starts, or `streamhouse migrate up`")
 
 // Migration is one step of the schema.
 type Migration struct {
@@ -69,6 +69,7 @@ func MigrationStatus(ctx context.Context, opts Options) (list []Migration, err e
 	if opts, err = withDefaults(opts); err != nil {
 		return nil, fmt.Errorf("read the catalog's migrations: %w", err)
 	}
+	opts.ReadOnly = true
 	conn, err := opts.direct(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog's migrations: %w", openError(ctx, err))
@@ -120,7 +121,7 @@ func (o *Options) direct(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkServer(ctx, conn, o.Logger); err != nil {
+	if err := o.checkServer(ctx, conn); err != nil {
 		closeConn(ctx, conn)
 		return nil, err
 	}
@@ -141,7 +142,7 @@ func migrateToOpen(ctx context.Context, o *Options) error {
 	}
 	err = checkSchema(ctx, conn)
 	closeConn(ctx, conn)
-	if !errors.Is(err, ErrNoSchema) {
+	if !errors.Is(err, ErrNoSchema) || o.ReadOnly {
 		return err
 	}
 	if _, err = Migrate(ctx, *o); err != nil {

@@ -292,3 +292,39 @@ func TestRoundTrips(t *testing.T) {
 	}
 	require.Len(t, statements, 10, "%q", statements) // begin, guard, position, topics, partitions, tail, rows, objects, forget, commit
 }
+
+// TestReadOnly: somebody looks at the catalog of a cluster.
+func TestReadOnly(t *testing.T) {
+	empty := postgrestest.Shared(t).Empty(t)
+	_, err := postgres.Open(t.Context(), postgres.Options{URL: empty, ReadOnly: true})
+	require.ErrorIs(t, err, postgres.ErrNoSchema)
+	require.NotErrorIs(t, err, catalog.ErrUnavailable, "waiting does not help")
+	require.ErrorContains(t, err, "streamhouse migrate up")
+	list, err := postgres.MigrationStatus(t.Context(), postgres.Options{URL: empty})
+	require.NoError(t, err)
+	require.False(t, list[0].Applied, "nothing was made")
+
+	url := postgrestest.New(t)
+	looker := open(t, postgres.Options{URL: url, ReadOnly: true})
+	id, err := looker.ClusterID(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, id, "no broker has come yet")
+
+	c := open(t, postgres.Options{URL: url})
+	b, err := c.RegisterBroker(t.Context(), catalog.Registration{ID: 3, Incarnation: [16]byte{3}, TTL: time.Minute})
+	require.NoError(t, err)
+	conn := connect(t, url)
+	_, err = conn.Exec(t.Context(), "ALTER ROLE CURRENT_USER IN DATABASE "+conn.Config().Database+" SET synchronous_commit = off")
+	require.NoError(t, err)
+	looker = open(t, postgres.Options{URL: url, ReadOnly: true}) // which has nothing to do with it
+	brokers, err := looker.ListBrokers(t.Context())
+	require.NoError(t, err)
+	require.Len(t, brokers, 1)
+	now, err := looker.Now(t.Context())
+	require.NoError(t, err)
+	require.WithinDuration(t, now, brokers[0].LastHeartbeat, time.Minute)
+	_, err = looker.Heartbeat(t.Context(), b.Epoch)
+	require.ErrorIs(t, err, catalog.ErrUnavailable)
+	_, err = looker.Restored(t.Context())
+	require.Error(t, err)
+}

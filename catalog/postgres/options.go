@@ -28,6 +28,10 @@ type Options struct {
 	// Logger gets what nobody is answered. Default: discarded.
 	Logger *slog.Logger
 
+	// ReadOnly opens a catalog to look at it, a standby too: nothing is migrated, no clock corrected, and what would write
+	// fails. ErrNoSchema if there is no catalog or an older one.
+	ReadOnly bool
+
 	// MaxConns bounds the connections for reads, folds and everything else that may take its time. Default: 8.
 	MaxConns int
 	// UrgentConns bounds those kept apart for commits, heartbeats and fences, so that a lease is not lost because
@@ -116,6 +120,9 @@ func (o *Options) harden(cfg *pgx.ConnConfig, statement, lock time.Duration) {
 	// The statements are written for this level: a locked row is looked at again once its lock was waited for.
 	params["default_transaction_isolation"] = "read committed"
 	params["default_transaction_read_only"] = "off"
+	if o.ReadOnly {
+		params["default_transaction_read_only"] = "on"
+	}
 	params["timezone"] = "UTC"
 	// Each statement is meant to go from a few keys to their rows by an index. What the planner would rather do while a
 	// table is small, and keep doing when it has grown, is a scan.
@@ -124,7 +131,7 @@ func (o *Options) harden(cfg *pgx.ConnConfig, statement, lock time.Duration) {
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = o.ConnectTimeout
 	}
-	if cfg.ValidateConnect == nil {
+	if cfg.ValidateConnect == nil && !o.ReadOnly {
 		cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	// A peer that is gone without a word is noticed after about five seconds also while nothing is sent.
@@ -152,7 +159,7 @@ func (o *Options) pool(ctx context.Context, conns int, statement, call time.Dura
 	cfg.MaxConnIdleTime, cfg.HealthCheckPeriod, cfg.PingTimeout = time.Minute, 10*time.Second, o.ConnectTimeout
 	cfg.MaxConnLifetime, cfg.MaxConnLifetimeJitter = 30*time.Minute, 5*time.Minute
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		if err := checkServer(ctx, conn, o.Logger); err != nil {
+		if err := o.checkServer(ctx, conn); err != nil {
 			return err
 		}
 		for _, statement := range prepare { // before the first use, which would take a round trip more
@@ -180,7 +187,7 @@ var ErrTooOld = errors.New("the server is older than Postgres 14")
 
 // checkServer refuses a server that cannot keep the catalog's promises, and pins synchronous_commit to what it is now, so
 // that a changed configuration does not reach connections that were checked before.
-func checkServer(ctx context.Context, conn *pgx.Conn, log *slog.Logger) error {
+func (o *Options) checkServer(ctx context.Context, conn *pgx.Conn) error {
 	var version int
 	var synchronous, fsync string
 	err := conn.QueryRow(ctx, `SELECT current_setting('server_version_num')::int,
@@ -191,10 +198,12 @@ func checkServer(ctx context.Context, conn *pgx.Conn, log *slog.Logger) error {
 		return fmt.Errorf("ask for the server's settings: %w", err)
 	case version < oldestServer:
 		return fmt.Errorf("%w: version %d.%d", ErrTooOld, version/10000, version%10000)
+	case o.ReadOnly:
+		return nil // what it does with writes does not matter
 	case synchronous == "off":
 		return ErrUnsafe
 	case fsync == "off":
-		log.Warn("the catalog's server runs with fsync off: a power loss loses acknowledged data")
+		o.Logger.Warn("the catalog's server runs with fsync off: a power loss loses acknowledged data")
 	}
 	return nil
 }

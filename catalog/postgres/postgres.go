@@ -66,7 +66,7 @@ func Open(ctx context.Context, opts Options) (_ *Catalog, err error) {
 		c.urgent, err = opts.pool(ctx, opts.UrgentConns, opts.UrgentTimeout, opts.UrgentTimeout, commitOne, heartbeatSQL, pulseSQL)
 	}
 	if err == nil {
-		if err = c.load(ctx); err == nil {
+		if err = c.load(ctx); err == nil && !opts.ReadOnly {
 			err = openError(ctx, c.pulse(ctx))
 		}
 	}
@@ -77,7 +77,7 @@ func Open(ctx context.Context, opts Options) (_ *Catalog, err error) {
 	}
 	c.wakes.init()
 	c.wg.Go(c.announcing)
-	if opts.Now == nil {
+	if opts.Now == nil && !opts.ReadOnly {
 		c.wg.Go(c.pulses)
 	}
 	return c, nil
@@ -92,6 +92,13 @@ func (c *Catalog) load(ctx context.Context) error {
 		(SELECT max(greatest(created_at, pinged_at)) FROM catalog_cluster))`).Scan(&latest)
 	if err != nil {
 		return fmt.Errorf("read the catalog's clock: %w", openError(ctx, err))
+	}
+	if c.opts.ReadOnly {
+		err := c.general.QueryRow(ctx, "SELECT id FROM catalog_cluster").Scan(&c.clusterID)
+		if err != nil && !noRows(err) { // none: no broker has come yet
+			return fmt.Errorf("read the cluster id: %w", openError(ctx, err))
+		}
+		return nil
 	}
 	var atLeast time.Time
 	if latest != nil {

@@ -24,6 +24,9 @@ type Options struct {
 	Now func() time.Time
 	// Readers is how many reads run at once. Default: 4. Each connection holds up to 2 MiB of pages once it was used.
 	Readers int
+	// ReadOnly opens the file to look at it, also beside the process that owns it. Nothing is made or migrated, and what
+	// would write fails with ErrReadOnly.
+	ReadOnly bool
 }
 
 // Catalog is a [catalog.Catalog] in one SQLite file. Safe for concurrent use.
@@ -32,8 +35,9 @@ type Catalog struct {
 	clock     *clock.Clock
 	clusterID string
 
-	db      *conn // the writer's own
-	readers *readers
+	db       *conn // the writer's own
+	readers  *readers
+	readOnly bool // and then there is no writer
 
 	queue   chan *write
 	finish  chan chan error // the checkpointer asks the writer to copy the log's end
@@ -61,6 +65,9 @@ func Open(ctx context.Context, path string, opts Options) (_ *Catalog, err error
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("open the catalog: %w", err)
+	}
+	if opts.ReadOnly {
+		return openReadOnly(path, opts)
 	}
 	pragmas := []string{
 		"busy_timeout = 5000", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "wal_autocheckpoint = 0",
@@ -94,6 +101,30 @@ func Open(ctx context.Context, path string, opts Options) (_ *Catalog, err error
 	return c, nil
 }
 
+// ErrReadOnly means that the catalog was opened to look at it.
+var ErrReadOnly = errors.New("the catalog was opened for reading only")
+
+// openReadOnly opens a file that is current and has been used.
+func openReadOnly(path string, opts Options) (_ *Catalog, err error) {
+	db, err := openConn(path, "ro", "busy_timeout = 5000")
+	if err != nil {
+		return nil, fmt.Errorf("open the catalog: %w", err)
+	}
+	c := &Catalog{log: opts.Logger, db: db, readers: newReaders(path, opts.Readers), closing: make(chan struct{}), readOnly: true}
+	current, err := isCurrent(db, path)
+	switch {
+	case err != nil:
+	case !current:
+		err = fmt.Errorf("%s was made by an older version: a broker migrates it when it starts, or `streamhouse migrate up`", path)
+	default:
+		err = c.load(opts.Now)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the catalog: %w", err), db.close())
+	}
+	return c, nil
+}
+
 // load reads what is kept in memory: the cluster's id and the time below which the clock must not go.
 func (c *Catalog) load(now func() time.Time) error {
 	const newest = `SELECT max(
@@ -111,7 +142,7 @@ func (c *Catalog) load(now func() time.Time) error {
 	if err != nil {
 		return fmt.Errorf("read the cluster id: %w", translate(err))
 	}
-	if found {
+	if found || c.readOnly {
 		return nil
 	}
 	var id [16]byte

@@ -62,6 +62,9 @@ func (c *Catalog) enqueue(ctx context.Context, fn func(*tx) error) (*write, erro
 		return nil, catalog.ErrClosed
 	default:
 	}
+	if c.readOnly {
+		return nil, ErrReadOnly
+	}
 	w := &write{ctx: ctx, fn: fn, done: make(chan error, 1)}
 	select {
 	case c.queue <- w:
