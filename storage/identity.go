@@ -20,6 +20,48 @@ const markerPrefix = segment.MarkerPrefix
 // ErrForeignStore says that the object store belongs to another cluster, or to a later state of this one's catalog.
 var ErrForeignStore = errors.New("object store does not belong to this catalog")
 
+// errOlderCatalog says what a store's note of a later broker epoch means.
+func errOlderCatalog(noted catalog.BrokerEpoch) error {
+	return fmt.Errorf("%w: it has seen broker epoch %d, which the catalog never gave out: the catalog was restored from a backup, and what was written since would be lost; if that is meant, move it forward with `streamhouse restore` and start again", ErrForeignStore, noted)
+}
+
+// foresee refuses a catalog that never gave out the broker epochs noted in the store, before one is taken from it: each
+// start that is refused only afterwards takes an epoch, until the restored catalog has caught up and its next one looks
+// like a successor.
+func (e *Engine) foresee(ctx context.Context) error {
+	id, err := e.cfg.Catalog.ClusterID(ctx)
+	if err != nil {
+		return fmt.Errorf("read the cluster id: %w", err)
+	}
+	infos, _, err := e.cfg.Store.List(ctx, markerPrefix, "", objstore.MaxList)
+	if err != nil {
+		return fmt.Errorf("look for the store's cluster: %w", err)
+	}
+	latest := catalog.BrokerEpoch(0)
+	for _, info := range infos {
+		cluster, epoch, err := parseMarker(info.Key)
+		if err != nil {
+			return err
+		}
+		if cluster == id { // claim tells what another one's means
+			latest = max(latest, epoch)
+		}
+	}
+	if latest == 0 {
+		return nil
+	}
+	// Nothing else tells a broker that is dead and forgotten from one that never was. One that has expired may be fenced
+	// by anybody at any time.
+	err = e.cfg.Catalog.FenceBroker(ctx, latest, catalog.FenceExpired)
+	switch {
+	case errors.Is(err, catalog.ErrUnknownBroker):
+		return errOlderCatalog(latest)
+	case err != nil && !errors.Is(err, catalog.ErrNotExpired):
+		return fmt.Errorf("ask for the broker epoch that the store knows: %w", err)
+	}
+	return nil
+}
+
 // claim checks that the store belongs to this catalog, and notes the broker epoch in it.
 func (e *Engine) claim(ctx context.Context, own catalog.BrokerEpoch) error {
 	id, err := e.cfg.Catalog.ClusterID(ctx)
@@ -46,8 +88,8 @@ func (e *Engine) claim(ctx context.Context, own catalog.BrokerEpoch) error {
 			return err
 		case cluster != id:
 			return fmt.Errorf("%w: it holds the log of cluster %s, the catalog is that of cluster %s; give each catalog a store of its own, or bring back the catalog this store belongs to", ErrForeignStore, cluster, id)
-		case epoch > latest:
-			return fmt.Errorf("%w: it has seen broker epoch %d, the catalog knows none above %d: the catalog was restored from a backup, and what was written since would be lost; if that is meant, move it forward with `streamhouse restore` and start again", ErrForeignStore, epoch, latest)
+		case epoch > latest, epoch == own: // nobody else was given ours by this catalog, and we have not noted it yet
+			return errOlderCatalog(epoch)
 		case epoch < own:
 			older = append(older, info.Key)
 		}

@@ -67,6 +67,9 @@ func (e *Engine) begin(ctx context.Context) (*term, error) {
 	if _, err := rand.Read(reg.Incarnation[:]); err != nil {
 		return nil, fmt.Errorf("make an incarnation id: %w", err)
 	}
+	if err := e.foresee(ctx); err != nil {
+		return nil, err
+	}
 	b, err := cat.RegisterBroker(ctx, reg)
 	if err != nil {
 		return nil, fmt.Errorf("register the broker: %w", err)
