@@ -32,6 +32,11 @@ type cli struct {
 	Bench   benchCmd   `cmd:"" help:"Load a Kafka broker, any Kafka broker, and measure."`
 	Inspect inspectCmd `cmd:"" help:"Show what is in an object, or how much there is of everything."`
 	Verify  verifyCmd  `cmd:"" help:"Check a stopped broker's log: manifest, objects, offsets."`
+	Brokers brokersCmd `cmd:"" help:"Show the brokers of a cluster."`
+	Leases  leasesCmd  `cmd:"" help:"Show which broker leads which partition."`
+	Move    moveCmd    `cmd:"" help:"Drain a broker; move partitions from one broker to another."`
+	Migrate migrateCmd `cmd:"" help:"Bring the catalog's schema up to date, or show how it is."`
+	Restore restoreCmd `cmd:"" help:"Make a catalog fit for use that was put back to an earlier state."`
 	Version versionCmd `cmd:"" help:"Say which version this is."`
 }
 
