@@ -25,7 +25,7 @@ COMPAT_RECORDS   ?= 2000
 COMPAT_KILLS     ?= 50
 COMPAT_REPORT    := $(CURDIR)/compat-tests/.clients/report.txt
 COMPAT_TIMEOUT   ?= 15m
-COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./day)
+COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./day ./devstack)
 
 export COMPAT_BOOTSTRAP COMPAT_RECORDS COMPAT_KILLS COMPAT_REPORT
 

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"maps"
+	"net/url"
+	"os"
+	osexec "os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"gopkg.in/yaml.v3"
+)
+
+// repository is where the files are that deployments are made of.
+var repository = filepath.Join("..", "..")
+
+// known are the environment variables and flags that a command of the binary has.
+func known(t *testing.T, command string) (envs, flags map[string]bool) {
+	t.Helper()
+	p, err := newParser(&cli{}, nil, nil)
+	require.NoError(t, err)
+	envs, flags = make(map[string]bool), make(map[string]bool)
+	for _, leaf := range p.Model.Leaves(true) {
+		if strings.TrimPrefix(leaf.FullPath(), "streamhouse ") != command {
+			continue
+		}
+		for _, group := range leaf.AllFlags(true) {
+			for _, f := range group {
+				flags["--"+f.Name] = true
+				for _, e := range f.Envs {
+					envs[e] = true
+				}
+			}
+		}
+	}
+	require.NotEmpty(t, flags, command)
+	return envs, flags
+}
+
+// sourced reads an environment file as engines do, and checks that a shell reads the same.
+func sourced(t *testing.T, path string) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	vars := make(map[string]string)
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, value, ok := strings.Cut(strings.TrimPrefix(line, "export "), "=")
+		require.True(t, ok && strings.HasPrefix(line, "export "), line)
+		if quoted, ok := strings.CutPrefix(value, "'"); ok {
+			value = strings.TrimSuffix(quoted, "'")
+		}
+		require.NotContains(t, value, "$", "engines and shells expand differently")
+		vars[name] = value
+	}
+	cmd := osexec.CommandContext(t.Context(), "bash", "-c", `source "$0" && env -0`, path)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	shell := make(map[string]string)
+	for kv := range strings.SplitSeq(string(out), "\x00") {
+		name, value, _ := strings.Cut(kv, "=")
+		shell[name] = value
+	}
+	for name, value := range vars {
+		require.Equal(t, value, shell[name], name)
+	}
+	return vars
+}
+
+type composeFile struct {
+	Name     string
+	Services map[string]composeService
+	Volumes  map[string]any
+}
+
+type composeService struct {
+	Image         string
+	Build         string
+	ContainerName string   `yaml:"container_name"`
+	EnvFile       []string `yaml:"env_file"`
+	Environment   map[string]string
+	Entrypoint    []string
+	Command       []string
+	Ports         []string
+	Profiles      []string
+	Volumes       []string
+	DependsOn     map[string]struct{ Condition string } `yaml:"depends_on"`
+	Healthcheck   struct {
+		Test []string
+	}
+}
+
+func readCompose(t *testing.T) composeFile {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(repository, "docker-compose.dev.yml"))
+	require.NoError(t, err)
+	var c composeFile
+	require.NoError(t, yaml.Unmarshal(text, &c))
+	return c
+}
+
+// TestTheDevelopmentStackIsWhatItShouldBe: names, users, ports, bucket, and one environment file for all.
+func TestTheDevelopmentStackIsWhatItShouldBe(t *testing.T) {
+	env := sourced(t, filepath.Join(repository, ".env.dev"))
+	c := readCompose(t)
+	for name, s := range c.Services {
+		require.Equal(t, []string{".env.dev"}, s.EnvFile, "%s reads what the host sources", name)
+		require.NotEmpty(t, s.Healthcheck.Test, name)
+		for _, v := range s.Volumes {
+			volume, _, _ := strings.Cut(v, ":")
+			require.Contains(t, c.Volumes, volume, name)
+		}
+	}
+
+	pg := c.Services["postgres"]
+	require.Equal(t, "streamhouse-postgres", pg.ContainerName)
+	require.Empty(t, pg.Profiles)
+	require.Contains(t, pg.Ports, "5432:5432")
+	require.Equal(t, "streamhouse", env["POSTGRES_USER"])
+	require.Equal(t, "streamhouse_metadata", env["POSTGRES_DB"])
+	u, err := url.Parse(env["STREAMHOUSE_CATALOG"])
+	require.NoError(t, err)
+	password, _ := u.User.Password()
+	require.Equal(t, []string{"postgres", env["POSTGRES_USER"], env["POSTGRES_PASSWORD"], "localhost:5432", "/" + env["POSTGRES_DB"]},
+		[]string{u.Scheme, u.User.Username(), password, u.Host, u.Path})
+
+	minio := c.Services["minio"]
+	require.Equal(t, "streamhouse-minio", minio.ContainerName)
+	require.Empty(t, minio.Profiles)
+	require.Contains(t, minio.Ports, "9000:9000")
+	require.Equal(t, "minioadmin", env["MINIO_ROOT_USER"])
+	require.Equal(t, "minioadmin", env["MINIO_ROOT_PASSWORD"])
+	require.Equal(t, "http://minioadmin:minioadmin@localhost:9000", env["MC_HOST_myminio"], "mc's alias in the container")
+	script := strings.Join(minio.Entrypoint, "\n")
+	require.Contains(t, script, "mc mb --quiet --ignore-existing myminio/streamhouse-data")
+	require.NotContains(t, script, "anonymous", "the bucket is private")
+	require.Equal(t, []string{env["MINIO_ROOT_USER"], env["MINIO_ROOT_PASSWORD"]}, []string{env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"]})
+	require.True(t, strings.HasPrefix(env["STREAMHOUSE_STORE"], "s3://streamhouse-data?endpoint=http://localhost:9000&"))
+
+	require.Equal(t, "0.0.0.0:9092", env["STREAMHOUSE_ADDR"])
+	require.Equal(t, "localhost:9092", env["STREAMHOUSE_ADVERTISED_ADDR"])
+	ports := map[string][]string{"broker-1": {"9092:9092", "8080:8080"}, "broker-2": {"19092:19092", "8081:8080"}, "broker-3": {"29092:29092", "8082:8080"}}
+	brokers := slices.DeleteFunc(slices.Sorted(maps.Keys(c.Services)), func(name string) bool { return ports[name] == nil })
+	require.Len(t, brokers, 3)
+	require.Len(t, c.Services, 5)
+	for _, name := range brokers {
+		s := c.Services[name]
+		require.Equal(t, []string{"brokers"}, s.Profiles, name)
+		require.Equal(t, ports[name], s.Ports, name)
+		require.Equal(t, ".", s.Build, name)
+		require.Equal(t, "service_healthy", s.DependsOn["postgres"].Condition, name)
+		require.Equal(t, "service_healthy", s.DependsOn["minio"].Condition, name)
+	}
+}
+
+// TestTheDevelopmentStackIsUnderstood: every variable is one that serve knows, and what they come to is a broker.
+func TestTheDevelopmentStackIsUnderstood(t *testing.T) {
+	env := sourced(t, filepath.Join(repository, ".env.dev"))
+	envs, _ := known(t, "serve")
+	check := func(what string, all ...map[string]string) string {
+		t.Helper()
+		out := ""
+		t.Run(what, func(t *testing.T) {
+			for _, vars := range all {
+				for name, value := range vars {
+					if strings.HasPrefix(name, "STREAMHOUSE_") {
+						require.True(t, envs[name], "serve knows no %s", name)
+						t.Setenv(name, value)
+					}
+				}
+			}
+			out = ok(t, "", "serve", "--check")
+		})
+		return out
+	}
+	out := check("host", env)
+	require.Contains(t, out, "listener: default=0.0.0.0:9092@localhost:9092\n")
+	require.Contains(t, out, "http-addr: 0.0.0.0:8080\n")
+	require.Contains(t, out, "flush-interval: 5ms\n")
+	require.Contains(t, out, "auto-create-topics: true\n")
+	require.NotContains(t, out, "streamhouse:streamhouse@", "passwords are not shown")
+
+	ids := make(map[string]bool)
+	_, flags := known(t, "topic list")
+	for name, s := range readCompose(t).Services {
+		if !strings.HasPrefix(name, "broker-") {
+			continue
+		}
+		out := check(name, env, s.Environment)
+		_, port, _ := strings.Cut(s.Ports[0], ":")
+		require.Contains(t, out, "listener: outside=0.0.0.0:"+port+"@localhost:"+port+"\n")
+		require.Contains(t, out, "listener: inside=0.0.0.0:9094@"+name+":9094\n")
+		require.Contains(t, out, "@postgres:5432/streamhouse_metadata")
+		require.Contains(t, out, "endpoint=http://minio:9000")
+		ids[s.Environment["STREAMHOUSE_BROKER_ID"]+s.Environment["STREAMHOUSE_RACK"]] = true
+		for _, arg := range s.Healthcheck.Test {
+			if flag, _, ok := strings.Cut(arg, "="); ok && strings.HasPrefix(flag, "--") {
+				require.True(t, flags[flag], flag)
+			}
+		}
+	}
+	require.Equal(t, map[string]bool{"1a": true, "2b": true, "3c": true}, ids)
+}
