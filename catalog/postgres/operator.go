@@ -106,11 +106,15 @@ func (t *tx) forward() error {
 			WHERE l.topic = o.topic AND l.partition = o.partition`, []any{catalog.RestoreEpochs}},
 		{`DELETE FROM catalog_brokers b USING catalog_folds f
 			WHERE f.epoch = b.epoch AND b.fenced AND f.folded_sequence = b.last_sequence`, nil},
-		{`SELECT setval(s, nextval(s) + $1) FROM unnest('{catalog_packed_versions, catalog_retired_batches}'::regclass[]) AS s`,
-			[]any{int64(catalog.RestoreIDs)}},
-		{`UPDATE catalog_counters SET value = value + CASE name WHEN 'broker_epoch' THEN $1::bigint ELSE $2::bigint END
+		{
+			`SELECT setval(s, nextval(s) + $1) FROM unnest('{catalog_packed_versions, catalog_retired_batches}'::regclass[]) AS s`,
+			[]any{int64(catalog.RestoreIDs)},
+		},
+		{
+			`UPDATE catalog_counters SET value = value + CASE name WHEN 'broker_epoch' THEN $1::bigint ELSE $2::bigint END
 			WHERE name IN ('broker_epoch', 'topics_version', 'ids_producer', 'ids_object', 'leases_version')`,
-			[]any{int64(catalog.RestoreEpochs), int64(catalog.RestoreIDs)}},
+			[]any{int64(catalog.RestoreEpochs), int64(catalog.RestoreIDs)},
+		},
 	} {
 		if _, err := t.exec(s.sql, s.args...); err != nil {
 			return err

@@ -65,12 +65,13 @@ func (f *moveFlags) until(ctx context.Context, open *facts.Facts, done func(*clu
 	var left error
 	for {
 		n, err := readCluster(limit, open)
-		if err == nil {
-			over := false
+		switch {
+		case err == nil:
+			var over bool
 			if over, left = done(n); over {
 				return left
 			}
-		} else if limit.Err() == nil && !catalog.Retriable(err) {
+		case limit.Err() == nil && !catalog.Retriable(err):
 			return err
 		}
 		select {

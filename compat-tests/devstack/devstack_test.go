@@ -35,7 +35,7 @@ func newStack(t *testing.T) *stack {
 	s.minioPort = twoPorts(t)
 	env := strings.NewReplacer(":5432/", ":"+postgres+"/", ":9000", ":"+s.minioPort).Replace(string(text))
 	require.NotEqual(t, string(text), env)
-	dir, err := os.MkdirTemp("", "streamhouse-devstack-") // Postgres runs as somebody else, who must reach it
+	dir, err := os.MkdirTemp("", "streamhouse-devstack-") //nolint:usetesting // Postgres runs as somebody else, to whom t.TempDir is closed
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o755))
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
