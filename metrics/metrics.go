@@ -44,6 +44,8 @@ type Metrics struct {
 	Tail    *Tail  // the unfolded part of the manifest
 	Merge   *Merge // folds and merges
 
+	Cluster *Cluster // sharing the partitions with other brokers
+
 	registry *prometheus.Registry
 	families []Family
 	series   *series
@@ -73,6 +75,7 @@ func New(o Options) *Metrics {
 		Catalog:  newOps(b, "catalog", "catalog", false),
 		Tail:     newTail(b),
 		Merge:    newMerge(b),
+		Cluster:  newCluster(b),
 
 		TailCache:  caches.cache("tail"),
 		BlockCache: caches.cache("block"),

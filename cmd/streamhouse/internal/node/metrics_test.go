@@ -253,7 +253,8 @@ func TestNothingHeldIsNoSample(t *testing.T) {
 	o.topicsRead(catalog.TopicSet{Version: 2, Topics: []catalog.Topic{{ID: id, Name: "a", Partitions: 4}}})
 	require.True(t, o.recount.Load())
 	held := int32(3)
-	count := func() { o.countLeases(func(tp catalog.TopicPartition) bool { return tp.Partition < held }) }
+	led := func(tp catalog.TopicPartition) bool { return tp.Partition < held }
+	count := func() { o.countLeases(led, led) }
 	count()
 	require.Equal(t, []float64{3}, o.values(t, "streamhouse_agent_active_partitions"))
 	require.Equal(t, []float64{1}, o.values(t, "streamhouse_unled_partitions"))
@@ -274,12 +275,12 @@ func TestLeasesOfFoldedTopics(t *testing.T) {
 	two := []catalog.Topic{{ID: catalog.TopicID{1}, Name: "a", Partitions: 4}, {ID: catalog.TopicID{2}, Name: "b", Partitions: 2}}
 	all := func(catalog.TopicPartition) bool { return true }
 	o.topicsRead(catalog.TopicSet{Version: 1, Topics: two})
-	o.countLeases(all)
+	o.countLeases(all, all)
 	require.Equal(t, []float64{6}, o.values(t, "streamhouse_agent_active_partitions"))
 	two[0].Partitions = 5
 	o.topicsRead(catalog.TopicSet{Version: 2, Topics: two})
 	o.topicsRead(catalog.TopicSet{Version: 3, Topics: two[1:]})
-	o.countLeases(all)
+	o.countLeases(all, all)
 	require.Equal(t, []float64{2}, o.values(t, "streamhouse_agent_active_partitions"))
 }
 

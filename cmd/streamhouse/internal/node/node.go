@@ -7,30 +7,17 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"sync/atomic"
-	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/streamhouse/streamhouse/broker"
 	"github.com/streamhouse/streamhouse/catalog"
-	catmetered "github.com/streamhouse/streamhouse/catalog/metered"
 	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/config"
 	"github.com/streamhouse/streamhouse/metrics"
 	"github.com/streamhouse/streamhouse/storage"
 	"github.com/streamhouse/streamhouse/storage/objstore"
-	"github.com/streamhouse/streamhouse/storage/objstore/fs"
-	"github.com/streamhouse/streamhouse/storage/objstore/metered"
-	"github.com/streamhouse/streamhouse/storage/objstore/slow"
 	"github.com/streamhouse/streamhouse/storage/slab"
 )
-
-// embeddedBrokerID is the node id of a broker whose operator named none: there is one.
-const embeddedBrokerID = 1
 
 // Node is a running broker.
 type Node struct {
@@ -42,6 +29,7 @@ type Node struct {
 
 	catalog   catalog.Catalog
 	store     objstore.Store
+	fleet     *fleet // nil: this broker is alone
 	pool      *slab.Pool
 	engine    *storage.Engine // set before phase is serving
 	broker    *broker.Broker
@@ -64,20 +52,11 @@ func Start(ctx context.Context, cfg config.Config, version string, log *slog.Log
 	}()
 	n.metrics = metrics.New(metrics.Options{MaxPartitions: cfg.MaxPartitionMetrics, Version: version, Logger: log})
 	n.watch = newObserver(n.metrics)
-	pool := slab.NewPool(cfg.BufferBytes / 4)
-	n.pool = pool
-	embedded, err := n.openData(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := n.listen(ctx); err != nil {
-		return nil, err
-	}
-	if err := n.openEngine(ctx, pool, embedded); err != nil {
-		return nil, err
-	}
-	if err := n.openBroker(ctx, pool); err != nil {
-		return nil, err
+	n.pool = slab.NewPool(cfg.BufferBytes / 4)
+	for _, step := range []func(context.Context) error{n.openData, n.listen, n.identify, n.openEngine, n.openBroker} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
 	}
 	n.countLeases()
 	n.phase.Store(&serving)
@@ -86,90 +65,6 @@ func Start(ctx context.Context, cfg config.Config, version string, log *slog.Log
 
 // What /ready says while the engine is not asked.
 var starting, serving, stopping = "the broker is starting", "", "the broker is stopping"
-
-// openData opens catalog and store. It reports whether no other process can use this catalog.
-func (n *Node) openData(ctx context.Context) (embedded bool, err error) {
-	var folders []string
-	if n.cfg.Catalog.Kind == config.KindSQLite {
-		folders = append(folders, filepath.Dir(n.cfg.Catalog.Path))
-	}
-	if n.cfg.Store.Kind == config.KindFile && !slices.Contains(folders, n.cfg.Store.Path) {
-		folders = append(folders, n.cfg.Store.Path)
-	}
-	for _, dir := range folders {
-		if err := os.MkdirAll(dir, 0o750); err != nil {
-			return false, fmt.Errorf("make the data folder: %w", err)
-		}
-		lock, err := fs.Lock(dir)
-		if err != nil {
-			return false, err
-		}
-		n.closers = append(n.closers, lock)
-	}
-	cat, err := openCatalog(ctx, n.cfg, n.log)
-	if err != nil {
-		return false, fmt.Errorf("open the catalog: %w", err)
-	}
-	n.closers = append(n.closers, cat)
-	n.catalog = &tappedCatalog{Catalog: catmetered.New(cat, n.watch.catalogHooks()), read: n.watch.topicsRead}
-	store, err := openStore(ctx, n.cfg, n.version, n.log)
-	if err != nil {
-		return false, fmt.Errorf("open the object store: %w", err)
-	}
-	n.closers = append(n.closers, store)
-	if l := n.cfg.Store.Latency; l > 0 {
-		store = slow.New(store, slow.Latency{Put: l, Get: l, Other: l})
-	}
-	n.store = metered.New(store, n.watch.storeHooks())
-	return n.cfg.Catalog.Kind != config.KindPostgres, nil
-}
-
-func (n *Node) openEngine(ctx context.Context, pool *slab.Pool, embedded bool) (err error) {
-	id := n.cfg.BrokerID
-	if id < 0 {
-		id = embeddedBrokerID
-	}
-	n.cfg.BrokerID = id
-	reg := catalog.Registration{ID: catalog.BrokerID(id), Rack: n.cfg.Rack, TTL: 10 * time.Second}
-	for _, l := range n.resolved {
-		reg.Listeners = append(reg.Listeners, catalog.Listener{Name: l.Name, Host: l.Advertised.Host, Port: int32(l.Advertised.Port)})
-	}
-	n.engine, err = storage.Open(ctx, storage.Config{
-		Catalog: n.catalog, Store: n.store, Pool: pool, Logger: n.log, Hooks: n.watch.engineHooks(),
-		Registration: reg, PredecessorsDead: embedded, Process: uuid.New(),
-		FlushInterval: n.cfg.FlushInterval, FlushBytes: int(n.cfg.FlushBytes),
-		MaxUncommittedBytes: n.cfg.BufferBytes / 2, TailCacheBytes: n.cfg.TailCacheBytes, BlockCacheBytes: n.cfg.CacheBytes,
-		MergeInterval: n.cfg.MergeInterval, ObjectGrace: n.cfg.ObjectGrace,
-	})
-	if err != nil {
-		return fmt.Errorf("start the storage engine: %w", err)
-	}
-	return nil
-}
-
-func (n *Node) openBroker(ctx context.Context, pool *slab.Pool) error {
-	clusterID, err := n.catalog.ClusterID(ctx)
-	if err != nil {
-		return fmt.Errorf("read the cluster id: %w", err)
-	}
-	endpoints := make(map[string]broker.Endpoint, len(n.resolved))
-	for _, l := range n.resolved {
-		endpoints[l.Name] = broker.Endpoint{Host: l.Advertised.Host, Port: int32(l.Advertised.Port)}
-	}
-	n.broker, err = broker.New(broker.Config{
-		Log: n.engine, Catalog: n.catalog, Pool: pool, Logger: n.log, Observer: n.watch.brokerObserver(),
-		NodeID: n.cfg.BrokerID, Rack: n.cfg.Rack, ClusterID: clusterID, Listeners: endpoints,
-		AutoCreateTopics: n.cfg.AutoCreateTopics, NumPartitions: n.cfg.NumPartitions,
-		Limits: broker.Limits{
-			MaxConnections: n.cfg.MaxConnections, MaxConnectionsPerIP: n.cfg.MaxConnectionsPerIP,
-			MaxRequestBytes: int(n.cfg.MaxRequestBytes), RequestMemoryBytes: n.cfg.BufferBytes, AnswerMemoryBytes: n.cfg.BufferBytes,
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("make the broker: %w", err)
-	}
-	return n.broker.RefreshTopics(ctx)
-}
 
 // listen binds all addresses, so that one in use is an error before anything is registered. HTTP is served from here on.
 func (n *Node) listen(ctx context.Context) error {
@@ -225,6 +120,11 @@ func (n *Node) ready(ctx context.Context) error {
 	if err := n.engine.Ready(); err != nil {
 		return err
 	}
+	if n.fleet != nil {
+		if err := n.fleet.ready(); err != nil {
+			return err
+		}
+	}
 	if err := n.catalog.Ping(ctx); err != nil {
 		return fmt.Errorf("the catalog does not take writes: %w", err)
 	}
@@ -232,108 +132,13 @@ func (n *Node) ready(ctx context.Context) error {
 }
 
 func (n *Node) countLeases() {
-	n.watch.countLeases(func(tp catalog.TopicPartition) bool {
+	held := func(tp catalog.TopicPartition) bool {
 		_, err := n.engine.Leader(tp)
 		return err == nil
-	})
-}
-
-// Run serves until ctx ends or a listener fails, then stops everything within the shutdown timeout. Call it once.
-func (n *Node) Run(ctx context.Context) error {
-	serveCtx, stop := context.WithCancel(ctx)
-	defer stop()
-	failed := make(chan error, len(n.listeners)+1)
-	for i, ln := range n.listeners {
-		name := n.resolved[i].Name
-		go func() { failed <- n.broker.Serve(serveCtx, ln, name) }()
 	}
-	go func() { failed <- n.refresh(serveCtx) }()
-	running := len(n.listeners) + 1
-	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-failed:
-		running--
+	led := held
+	if n.fleet != nil {
+		led = n.fleet.leads
 	}
-	n.log.Info("stopping")
-	n.phase.Store(&stopping)
-	errs := []error{err, n.stop(context.WithoutCancel(ctx))}
-	stop()
-	for range running {
-		errs = append(errs, <-failed)
-	}
-	n.closeAll()
-	n.log.Info("stopped")
-	return errors.Join(errs...)
-}
-
-// stop ends the broker, then the engine, then HTTP.
-func (n *Node) stop(ctx context.Context) error {
-	limit, cancel := context.WithTimeout(ctx, n.cfg.ShutdownTimeout)
-	defer cancel()
-	answers, cancelAnswers := context.WithTimeout(limit, n.cfg.ShutdownTimeout*3/4)
-	defer cancelAnswers()
-	if err := n.broker.Shutdown(answers); err != nil {
-		// Who does not take its answers must not keep those from being committed that did.
-		n.log.Warn("clients were cut off: they did not take their answers in time", "error", err)
-	}
-	err := n.engine.Close(limit)
-	if n.http == nil {
-		return err
-	}
-	return errors.Join(err, n.http.Shutdown(limit))
-}
-
-// refresh looks for topics changed by others once a second; the broker's own changes it knows at once. It also gives memory
-// back when there is nothing to do.
-func (n *Node) refresh(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	var r rest
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			if err := n.broker.RefreshTopics(ctx); err != nil && ctx.Err() == nil {
-				n.log.Warn("cannot refresh topics", "error", err)
-			}
-			n.countLeases() // a lease can be lost without a word: not renewed in time
-			drop, free := r.second(n.watch.traffic.Swap(false), n.watch.work.Swap(false))
-			if drop {
-				n.engine.DropBlocks()
-				n.pool.Trim()
-			}
-			if free {
-				debug.FreeOSMemory()
-			}
-		}
-	}
-}
-
-// abort undoes a start that failed. The engine, if it is there, ends as in a crash.
-func (n *Node) abort(ctx context.Context) {
-	if n.http != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		if err := n.http.Shutdown(ctx); err != nil {
-			n.log.Warn("cannot stop HTTP", "error", err)
-		}
-	}
-	if n.engine != nil {
-		n.engine.Kill()
-	}
-	n.closeAll()
-}
-
-// closeAll closes listeners, store, catalog and locks: what was opened last, first.
-func (n *Node) closeAll() {
-	for _, l := range n.listeners {
-		_ = l.Close() // closed by Serve already, if that ran
-	}
-	for _, c := range slices.Backward(n.closers) {
-		if err := c.Close(); err != nil {
-			n.log.Warn("cannot close", "error", err)
-		}
-	}
+	n.watch.countLeases(held, led)
 }

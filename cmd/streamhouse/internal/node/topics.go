@@ -190,9 +190,9 @@ func (o *observer) drop(t *topic) {
 	o.m.DropTopic(t.name)
 }
 
-// countLeases sets the gauges of leases to those that are held now. It asks for each partition instead of adding up what
+// countLeases sets the gauges of leases to those that are held now, and that of partitions that nobody leads. It asks for each partition instead of adding up what
 // hooks tell, because two hooks may overtake each other and nobody would correct the sum.
-func (o *observer) countLeases(held func(catalog.TopicPartition) bool) {
+func (o *observer) countLeases(held, led func(catalog.TopicPartition) bool) {
 	o.counting.Lock()
 	defer o.counting.Unlock()
 	o.recount.Store(false) // before counting: what changes meanwhile asks again
@@ -200,11 +200,13 @@ func (o *observer) countLeases(held func(catalog.TopicPartition) bool) {
 	for _, t := range o.topics.Load().byID {
 		n := 0
 		for p := range t.partitions {
-			if held(catalog.TopicPartition{Topic: t.id, Partition: p}) {
+			tp := catalog.TopicPartition{Topic: t.id, Partition: p}
+			if held(tp) {
 				n++
+			} else if !led(tp) {
+				unled++
 			}
 		}
-		unled += int(t.partitions) - n
 		o.setLeases(t, n)
 	}
 	o.m.Agent.UnledPartitions(unled)

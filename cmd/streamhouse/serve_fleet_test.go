@@ -1,0 +1,340 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	osexec "os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/streamhouse/streamhouse/catalog/postgres/postgrestest"
+)
+
+// sharedServers is a Postgres and a MinIO of one's own, for brokers of one cluster.
+type sharedServers struct {
+	t              *testing.T
+	catalog, store string
+}
+
+func startShared(t *testing.T) *sharedServers {
+	t.Helper()
+	server, err := postgrestest.Start(postgrestest.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, server.Close()) })
+	return &sharedServers{t: t, catalog: server.NewDatabase(t), store: startMinIO(t)}
+}
+
+// startMinIO runs the server that scripts/minio installs, and returns the URL of a bucket.
+func startMinIO(t *testing.T) string {
+	t.Helper()
+	program, err := filepath.Abs("../../.tools/bin/minio")
+	require.NoError(t, err)
+	_, err = os.Stat(program)
+	require.NoError(t, err, "run scripts/minio (it takes some minutes, once)")
+	const user, password = "streamhouse-test", "streamhouse-test-secret"
+	for name, value := range map[string]string{
+		"AWS_ACCESS_KEY_ID": user, "AWS_SECRET_ACCESS_KEY": password, "AWS_EC2_METADATA_DISABLED": "true",
+		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
+	} {
+		t.Setenv(name, value)
+	}
+	data := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(data, "fleet"), 0o700)) // a folder there is a bucket
+	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := ln.Addr().String()
+	require.NoError(t, ln.Close())
+	cmd := osexec.CommandContext(context.WithoutCancel(t.Context()), program, "server", "--quiet", "--address", address, data) //nolint:gosec // a pinned program
+	cmd.Env = []string{
+		"HOME=" + t.TempDir(), "MINIO_ROOT_USER=" + user, "MINIO_ROOT_PASSWORD=" + password,
+		"MINIO_UPDATE=off", "MINIO_BROWSER=off", "MINIO_CI_CD=on",
+	}
+	var said syncBuffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("MinIO said:\n%s", said.String())
+		}
+	})
+	require.Eventually(t, func() bool {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/minio/health/ready", http.NoBody)
+		require.NoError(t, err)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	}, time.Minute, 50*time.Millisecond)
+	return "s3://fleet/log?endpoint=http://" + address
+}
+
+// start starts a broker of the cluster.
+func (s *sharedServers) start(dir string, args ...string) *process {
+	s.t.Helper()
+	p := startServe(s.t, dir, s.args(args...)...)
+	p.ready()
+	return p
+}
+
+func (s *sharedServers) args(args ...string) []string {
+	return append([]string{"--catalog=" + s.catalog, "--store=" + s.store, "--flush-interval=10ms"}, args...)
+}
+
+func (p *process) ready() {
+	p.t.Helper()
+	p.eventually("ready", func() bool {
+		status, _ := p.get("/ready")
+		return status == http.StatusOK
+	})
+}
+
+// leaders are the leaders of a topic's partitions, as this broker tells, and the brokers it knows.
+func (p *process) leaders(topic string) (leaders map[int32]int32, brokers []int32) {
+	p.t.Helper()
+	adm := kadm.NewClient(p.client())
+	m, err := adm.Metadata(p.t.Context(), topic)
+	require.NoError(p.t, err)
+	leaders = make(map[int32]int32)
+	for _, partition := range m.Topics[topic].Partitions {
+		leaders[partition.Partition] = partition.Leader
+	}
+	return leaders, m.Brokers.NodeIDs()
+}
+
+// writer produces a stream of records to all partitions in turn, through any broker, and remembers what was acknowledged.
+type writer struct {
+	name string
+	cl   *kgo.Client
+	stop func()
+
+	mu    sync.Mutex
+	acked map[string]kgo.Record // by value: where it went
+	errs  []error
+	last  atomic.Int64
+	wg    sync.WaitGroup
+}
+
+func startWriter(p *process, name, topic string, partitions int32) *writer {
+	p.t.Helper()
+	w := &writer{name: name, cl: p.client(kgo.RecordPartitioner(kgo.ManualPartitioner())), acked: make(map[string]kgo.Record)}
+	ctx, cancel := context.WithCancel(context.Background())
+	w.stop = cancel
+	w.wg.Go(func() {
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for n := int32(0); ; n++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			w.cl.Produce(context.Background(), &kgo.Record{Topic: topic, Partition: n % partitions, Value: fmt.Appendf(nil, "%s-%d", name, n)}, w.done)
+		}
+	})
+	return w
+}
+
+func (w *writer) done(r *kgo.Record, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		w.errs = append(w.errs, fmt.Errorf("%s: %w", r.Value, err))
+		return
+	}
+	w.acked[string(r.Value)] = *r
+	w.last.Store(time.Now().UnixNano())
+}
+
+// end stops writing and waits for what is under way.
+func (w *writer) end(t *testing.T) {
+	t.Helper()
+	w.stop()
+	w.wg.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	require.NoError(t, w.cl.Flush(ctx))
+	require.Empty(t, w.errs, "no client sees an error")
+}
+
+// writable tells how long it takes until all partitions take a record.
+func (p *process) writable(topic string, partitions int32) time.Duration {
+	p.t.Helper()
+	cl := p.client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
+	defer cancel()
+	began := time.Now()
+	var records []*kgo.Record
+	for n := range partitions {
+		records = append(records, &kgo.Record{Topic: topic, Partition: n, Value: []byte("probe")})
+	}
+	require.NoError(p.t, cl.ProduceSync(ctx, records...).FirstErr())
+	return time.Since(began)
+}
+
+// TestThreeBrokersShareOneLog: real processes on one Postgres and one S3 server. One is killed, one is stopped, all come
+// back, under load; the clients see no error, and every record acknowledged is there once, where it was acknowledged.
+func TestThreeBrokersShareOneLog(t *testing.T) {
+	const topic, partitions = "shared", 12
+	s := startShared(t)
+	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
+	a, b := s.start(dirs[0], "--broker-id=1"), s.start(dirs[1], "--broker-id=2")
+	c := s.start(dirs[2]) // without an id
+	_, err := kadm.NewClient(a.client()).CreateTopic(t.Context(), partitions, 1, nil, topic)
+	require.NoError(t, err)
+	for _, p := range []*process{a, b, c} {
+		p.eventually("all partitions are led, and all know it", func() bool {
+			leaders, brokers := p.leaders(topic)
+			led := 0
+			for _, l := range leaders {
+				if l >= 0 {
+					led++
+				}
+			}
+			return led == partitions && len(brokers) == 3
+		})
+	}
+	_, brokers := c.leaders(topic)
+	require.Equal(t, []int32{1, 2, 1001}, brokers, "the catalog handed one id out")
+
+	// Another process of an id that is in use ends, once it has waited for the first to end.
+	self, err := os.Executable()
+	require.NoError(t, err)
+	twin := osexec.CommandContext(t.Context(), self, append([]string{
+		"serve", "--data-dir=" + t.TempDir(), "--addr=127.0.0.1:0", "--http-addr=off", "--broker-id=1",
+	}, s.args()...)...) //nolint:gosec // this very program
+	twin.Env = append(os.Environ(), asProgram+"=1")
+	var said syncBuffer
+	twin.Stdout, twin.Stderr = &said, &said
+	require.NoError(t, twin.Start())
+
+	var writers []*writer
+	for i, p := range []*process{a, b, c} {
+		writers = append(writers, startWriter(p, fmt.Sprintf("w%d", i), topic, partitions))
+	}
+	acked := func() (n int) {
+		for _, w := range writers {
+			w.mu.Lock()
+			n += len(w.acked)
+			w.mu.Unlock()
+		}
+		return n
+	}
+	progress := func(what string) {
+		t.Helper()
+		before := acked()
+		require.Eventually(t, func() bool { return acked() > before+1000 }, patience, 20*time.Millisecond, what)
+	}
+	progress("writes through all three")
+
+	require.NoError(t, b.cmd.Process.Kill())
+	took := a.writable(topic, partitions)
+	t.Logf("after kill -9 of one of three, all partitions took writes again within %v", took)
+	require.Less(t, took, 10*time.Second)
+	b.wait()
+	progress("writes after a kill")
+	require.Positive(t, a.sample(`streamhouse_cluster_fences_total{reason="detached"}`)+c.sample(`streamhouse_cluster_fences_total{reason="detached"}`))
+	b = s.start(dirs[1], "--broker-id=2")
+	progress("writes while it comes back")
+
+	require.Zero(t, c.stop(), "SIGTERM")
+	require.Contains(t, c.stderr.String(), "all leases were handed over")
+	progress("writes after a stop")
+	c = s.start(dirs[2])
+	_, brokers = c.leaders(topic)
+	require.Contains(t, brokers, int32(1001), "the data folder keeps the id")
+	progress("writes when all are there")
+	for _, w := range writers {
+		w.end(t)
+	}
+	checkOnce(t, c, topic, partitions, writers)
+	require.Equal(t, float64(3), a.sample("streamhouse_cluster_brokers"))
+	require.Zero(t, a.sample("streamhouse_unled_partitions"))
+
+	require.Error(t, twin.Wait())
+	require.Contains(t, said.String(), "another process that lives has this broker id")
+	require.Zero(t, b.stop())
+	require.Zero(t, a.stop())
+	require.Zero(t, c.stop(), "the last one has nobody to hand over to")
+}
+
+// checkOnce reads the topic and checks that all that was acknowledged is there once, where it was acknowledged.
+func checkOnce(t *testing.T, p *process, topic string, partitions int32, writers []*writer) {
+	t.Helper()
+	ends, err := kadm.NewClient(p.client()).ListEndOffsets(t.Context(), topic)
+	require.NoError(t, err)
+	require.NoError(t, ends.Error())
+	want := int64(0)
+	for partition := range partitions {
+		end, ok := ends.Lookup(topic, partition)
+		require.True(t, ok)
+		want += end.Offset
+	}
+	cl := p.client(kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	got := make(map[string][]*kgo.Record)
+	for n := int64(0); n < want; {
+		fs := cl.PollFetches(ctx)
+		require.NoError(t, fs.Err())
+		fs.EachRecord(func(r *kgo.Record) {
+			got[string(r.Value)] = append(got[string(r.Value)], r)
+			n++
+		})
+	}
+	total := 0
+	for _, w := range writers {
+		for value, sent := range w.acked {
+			require.Len(t, got[value], 1, value)
+			require.Equal(t, sent.Offset, got[value][0].Offset, value)
+			require.Equal(t, sent.Partition, got[value][0].Partition, value)
+			total++
+		}
+	}
+	t.Logf("%d records acknowledged, each there once", total)
+}
+
+// TestAStoppedProcessIsReplaced stops a process without a word: its session runs out. When it goes on it is one of the
+// fleet again.
+func TestAStoppedProcessIsReplaced(t *testing.T) {
+	const topic, partitions = "shared", 6
+	s := startShared(t)
+	a, b := s.start(t.TempDir(), "--broker-id=1"), s.start(t.TempDir(), "--broker-id=2")
+	_, err := kadm.NewClient(a.client()).CreateTopic(t.Context(), partitions, 1, nil, topic)
+	require.NoError(t, err)
+	w := startWriter(a, "w", topic, partitions)
+	require.NoError(t, b.cmd.Process.Signal(syscall.SIGSTOP))
+	took := a.writable(topic, partitions)
+	t.Logf("after SIGSTOP of one of two, all partitions took writes again within %v", took)
+	require.Less(t, took, 12*time.Second, "a session and what clients need to notice")
+	require.NoError(t, b.cmd.Process.Signal(syscall.SIGCONT))
+	b.eventually("it leads again", func() bool {
+		leaders, _ := b.leaders(topic)
+		for _, l := range leaders {
+			if l == 2 {
+				return true
+			}
+		}
+		return false
+	})
+	b.ready()
+	w.end(t)
+	checkOnce(t, b, topic, partitions, []*writer{w})
+	require.Zero(t, a.stop())
+	require.Zero(t, b.stop())
+}
