@@ -3,17 +3,21 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -24,6 +28,7 @@ import (
 // sharedServers is a Postgres and a MinIO of one's own, for brokers of one cluster.
 type sharedServers struct {
 	t              *testing.T
+	postgres       *postgrestest.Server
 	catalog, store string
 }
 
@@ -32,7 +37,7 @@ func startShared(t *testing.T) *sharedServers {
 	server, err := postgrestest.Start(postgrestest.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, server.Close()) })
-	return &sharedServers{t: t, catalog: server.NewDatabase(t), store: startMinIO(t)}
+	return &sharedServers{t: t, postgres: server, catalog: server.NewDatabase(t), store: startMinIO(t)}
 }
 
 // startMinIO runs the server that scripts/minio installs, and returns the URL of a bucket.
@@ -116,6 +121,12 @@ func (p *process) leaders(topic string) (leaders map[int32]int32, brokers []int3
 	return leaders, m.Brokers.NodeIDs()
 }
 
+// byHand are the options of clients that choose the partition, and that soon give up on a broker that does not answer: a
+// stopped process keeps its connections.
+var byHand = []kgo.Opt{
+	kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProduceRequestTimeout(time.Second), kgo.RequestTimeoutOverhead(time.Second),
+}
+
 // writer produces a stream of records to all partitions in turn, through any broker, and remembers what was acknowledged.
 type writer struct {
 	name string
@@ -131,7 +142,7 @@ type writer struct {
 
 func startWriter(p *process, name, topic string, partitions int32) *writer {
 	p.t.Helper()
-	w := &writer{name: name, cl: p.client(kgo.RecordPartitioner(kgo.ManualPartitioner())), acked: make(map[string]kgo.Record)}
+	w := &writer{name: name, cl: p.client(byHand...), acked: make(map[string]kgo.Record)}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.stop = cancel
 	w.wg.Go(func() {
@@ -174,7 +185,7 @@ func (w *writer) end(t *testing.T) {
 // writable tells how long it takes until all partitions take a record.
 func (p *process) writable(topic string, partitions int32) time.Duration {
 	p.t.Helper()
-	cl := p.client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	cl := p.client(byHand...)
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
 	defer cancel()
@@ -197,6 +208,9 @@ func TestThreeBrokersShareOneLog(t *testing.T) {
 	c := s.start(dirs[2]) // without an id
 	_, err := kadm.NewClient(a.client()).CreateTopic(t.Context(), partitions, 1, nil, topic)
 	require.NoError(t, err)
+	leaders, _ := a.leaders(topic)
+	require.Len(t, leaders, partitions)
+	require.NotContains(t, slices.Collect(maps.Values(leaders)), int32(-1), "the answer waits until somebody leads")
 	for _, p := range []*process{a, b, c} {
 		p.eventually("all partitions are led, and all know it", func() bool {
 			leaders, brokers := p.leaders(topic)
@@ -337,4 +351,88 @@ func TestAStoppedProcessIsReplaced(t *testing.T) {
 	checkOnce(t, b, topic, partitions, []*writer{w})
 	require.Zero(t, a.stop())
 	require.Zero(t, b.stop())
+}
+
+// TestTheDatabaseRestarts: brokers lose the catalog for a while. Nobody is fenced for it, and the clients wait.
+func TestTheDatabaseRestarts(t *testing.T) {
+	const topic, partitions = "shared", 6
+	s := startShared(t)
+	brokers := []*process{s.start(t.TempDir(), "--broker-id=1"), s.start(t.TempDir(), "--broker-id=2"), s.start(t.TempDir(), "--broker-id=3")}
+	_, err := kadm.NewClient(brokers[0].client()).CreateTopic(t.Context(), partitions, 1, nil, topic)
+	require.NoError(t, err)
+	w := startWriter(brokers[0], "w", topic, partitions)
+	for range 2 {
+		brokers[1].writable(topic, partitions)
+		s.postgres.Stop()
+		down := time.Now()
+		brokers[2].eventually("not ready", func() bool {
+			status, _ := brokers[2].get("/ready")
+			return status == http.StatusServiceUnavailable && time.Since(down) > 2*time.Second
+		})
+		require.NoError(t, s.postgres.Up())
+		t.Logf("after %v without the database, writes went on within %v", time.Since(down), brokers[1].writable(topic, partitions))
+	}
+	w.end(t)
+	checkOnce(t, brokers[2], topic, partitions, []*writer{w})
+	for _, p := range brokers {
+		p.ready()
+		require.Equal(t, 1, strings.Count(p.stderr.String(), "broker epoch began"), "it kept its broker epoch")
+		require.NotContains(t, p.stderr.String(), "fenced a broker")
+	}
+	for _, p := range brokers {
+		require.Zero(t, p.stop())
+	}
+}
+
+// TestTwinsOneGivesWay: two processes get the same id, because the first was not to be seen when the second looked. One of
+// them ends and says why.
+func TestTwinsOneGivesWay(t *testing.T) {
+	s := startShared(t)
+	a := s.start(t.TempDir(), "--broker-id=1")
+	conn, err := pgx.Connect(t.Context(), s.catalog)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close(context.Background())) }()
+	hiding := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { // the first one's presence flickers
+		for {
+			select {
+			case <-hiding:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+			_, err := conn.Exec(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND objid = 1")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	b := startServe(t, t.TempDir(), s.args("--broker-id=1")...)
+	close(hiding)
+	wg.Wait()
+	var left, gone *process
+	for left == nil {
+		for _, p := range []*process{a, b} {
+			if strings.Contains(p.stderr.String(), "level=INFO msg=stopping") {
+				gone = p
+			}
+		}
+		if gone != nil {
+			left = map[*process]*process{a: b, b: a}[gone]
+			continue
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-t.Context().Done():
+			t.Fatal("both go on")
+		}
+	}
+	require.Equal(t, 1, gone.wait())
+	require.Contains(t, gone.stderr.String(), "another process that lives has registered this broker's id")
+	left.ready()
+	_, err = kadm.NewClient(left.client()).CreateTopic(t.Context(), 1, 1, nil, "t")
+	require.NoError(t, err)
+	left.produce("t", "v")
+	require.Zero(t, left.stop())
 }
