@@ -21,9 +21,9 @@ type Config struct {
 	// segment merges, deleted topics, retired and orphaned objects. A broker that is alone does all of it anyway.
 	Controller catalog.TopicPartition
 	Store      objstore.Store
-	Pool    *slab.Pool
-	Logger  *slog.Logger
-	Hooks   Hooks
+	Pool       *slab.Pool
+	Logger     *slog.Logger
+	Hooks      Hooks
 
 	// Registration is what this broker says of itself; the engine fills Incarnation anew for each term.
 	Registration catalog.Registration

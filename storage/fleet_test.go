@@ -287,3 +287,41 @@ func TestFoldsFollowMoves(t *testing.T) {
 	f.checkLog(ctx, a.Engine, f.logs[0])
 	requireNoOrphans(t, f.cat, f.store)
 }
+
+// The controller merges and sweeps what another broker leads, and others still have in mind.
+func TestObjectsMergedAwayByAnother(t *testing.T) {
+	ctx := t.Context()
+	f := newFleet(t, 1)
+	a, b, c := f.join(1), f.join(2), f.join(3)
+	require.NoError(t, a.Acquire(ctx, []catalog.TopicPartition{controllerLease}))
+	require.NoError(t, b.Acquire(ctx, f.tps()))
+	n := 0
+	put := func() {
+		for range 3 {
+			require.NoError(t, f.produce(ctx, b.Engine, f.logs[0], value(0, n, 400)))
+			n++
+		}
+	}
+	for range 4 {
+		put()
+		f.follows(c)
+		require.NoError(t, b.Tidy(ctx)) // merges, too: what the follower has in mind is retired
+		require.NoError(t, a.Tidy(ctx)) // and swept, and segments merged
+		b.DropBlocks()
+		c.DropBlocks()
+		b.tail.clear()
+		f.checkLog(ctx, b.Engine, f.logs[0])
+		f.follows(c)
+	}
+	put()
+	require.NoError(t, a.Tidy(ctx))
+	objs := b.term.Load().tailOf(b.Epoch())
+	require.Len(t, objs, 3)
+	f.follows(c)
+	tm := b.term.Load()
+	_, err := tm.mergeHot(ctx, objs, true)
+	require.NoError(t, err)
+	require.NoError(t, a.term.Load().sweep(ctx))
+	c.DropBlocks()
+	f.follows(c) // by the merged object, though nobody told of it
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/streamhouse/streamhouse/catalog"
@@ -34,18 +35,21 @@ func (e *Engine) HandOver(ctx context.Context, tps []catalog.TopicPartition, to 
 	}
 	if err := t.landed(ctx); err != nil {
 		t.reopen(ps, doubtful)
+		t.unsettled(slices.DeleteFunc(ps, func(l lead) bool { return !doubtful[l.p] }))
 		return fmt.Errorf("hand %d partitions over to broker epoch %d: %w", len(ps), to, err)
 	}
-	if err := t.move(ctx, ps, to); err != nil {
+	if err := t.move(ctx, ps, to, len(doubtful) > 0); err != nil {
 		return fmt.Errorf("hand %d partitions over to broker epoch %d: %w", len(ps), to, err)
 	}
 	return nil
 }
 
-// lead is a partition held under a lease epoch. What is decided about the one says nothing about a later one.
+// lead is a partition held under a lease epoch, after so many tries to move it. What is found out about the one says nothing
+// about a later one.
 type lead struct {
 	p     *partition
 	epoch int32
+	moves int
 }
 
 // closePartitions stops appends of those that are led, and tells which of them are in doubt already.
@@ -59,10 +63,11 @@ func (t *term) closePartitions(tps []catalog.TopicPartition) (ps []lead, doubtfu
 		p.mu.Lock()
 		if p.mu.term == t {
 			p.mu.closed = true
+			p.mu.moves++
 			if p.mu.doubt {
 				doubtful[p] = true
 			}
-			ps = append(ps, lead{p, p.mu.leaderEpoch})
+			ps = append(ps, lead{p, p.mu.leaderEpoch, p.mu.moves})
 		}
 		p.mu.Unlock()
 	}
@@ -95,11 +100,12 @@ func (t *term) landed(ctx context.Context) error {
 	}
 }
 
-// reopen takes appends again, of those that are still held as they were and not in doubt.
+// reopen takes appends again, of those that are still held as they were, that nobody tries to move again, and that are not
+// excepted.
 func (t *term) reopen(ps []lead, not map[*partition]bool) {
 	for _, l := range ps {
 		l.p.mu.Lock()
-		if l.p.mu.term == t && l.p.mu.leaderEpoch == l.epoch && !not[l.p] {
+		if l.p.mu.term == t && l.p.mu.leaderEpoch == l.epoch && l.p.mu.moves == l.moves && !not[l.p] {
 			l.p.mu.closed, l.p.mu.doubt = false, false
 		}
 		l.p.mu.Unlock()
@@ -125,8 +131,8 @@ func (t *term) resign(ps []lead) {
 
 // move moves the leases. A move whose answer was lost is made again: it does nothing where it was applied, and its answer
 // says that all of them are gone. If that does not help, what became of them is found out in the background; until then
-// they are in doubt.
-func (t *term) move(ctx context.Context, ps []lead, to catalog.BrokerEpoch) error {
+// they are in doubt, as some may be from an earlier try.
+func (t *term) move(ctx context.Context, ps []lead, to catalog.BrokerEpoch, doubt bool) error {
 	tps := make([]catalog.TopicPartition, len(ps))
 	for i, l := range ps {
 		tps[i] = l.p.tp
@@ -136,7 +142,7 @@ func (t *term) move(ctx context.Context, ps []lead, to catalog.BrokerEpoch) erro
 		}
 		l.p.mu.Unlock()
 	}
-	began, wait, doubt := time.Now(), backoff{}, false
+	began, wait := time.Now(), backoff{}
 	for {
 		_, err := t.e.cfg.Fleet.MoveLeases(ctx, t.epoch, to, tps)
 		switch {
@@ -146,13 +152,13 @@ func (t *term) move(ctx context.Context, ps []lead, to catalog.BrokerEpoch) erro
 		case errors.Is(err, catalog.ErrFenced):
 			t.fail(fmt.Errorf("move leases: %w", err))
 			return translate(err)
-		case errors.Is(err, catalog.ErrInvalid), errors.Is(err, catalog.ErrNoSpace) && !doubt:
+		case errors.Is(err, catalog.ErrInvalid) && !doubt, errors.Is(err, catalog.ErrNoSpace) && !doubt:
 			t.reopen(ps, nil)
 			return translate(err)
 		case errors.Is(err, catalog.ErrUnknownBroker) && !doubt:
 			t.reopen(ps, nil)
 			return fmt.Errorf("the receiver is gone: %w", err)
-		case errors.Is(err, catalog.ErrUnknownBroker), errors.Is(err, catalog.ErrClosed),
+		case errors.Is(err, catalog.ErrUnknownBroker), errors.Is(err, catalog.ErrInvalid), errors.Is(err, catalog.ErrClosed),
 			time.Since(began) > moveTimeout, !wait.sleep(ctx):
 			// An earlier try may have moved them, and the receiver be fenced since: only the leases tell.
 			t.unsettled(ps)
@@ -257,7 +263,7 @@ func (e *Engine) Lost(leases []catalog.Lease) {
 				// Nothing but our own hand-over moves a lease of a broker epoch that is not fenced.
 				t.fail(fmt.Errorf("the lease of %s went to broker epoch %d: %w", p.tp, l.Holder, catalog.ErrFenced))
 			}
-			lost = append(lost, lead{p, p.mu.leaderEpoch})
+			lost = append(lost, lead{p, p.mu.leaderEpoch, p.mu.moves})
 		}
 		p.mu.Unlock()
 	}

@@ -120,7 +120,7 @@ type tailObject struct {
 	rotten bool  // its bytes could not be read for a merge; the keeper's
 	// joins: when it was committed, an extent of it continued one of another broker's in the tail.
 	joins bool
-	refs   atomic.Int32
+	refs  atomic.Int32
 }
 
 // tryRetain pins the bytes in memory; false when they are not cached (any more).

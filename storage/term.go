@@ -48,7 +48,7 @@ type term struct {
 		lastSeal    time.Time
 		hurry       bool   // seal the open object at once: it is waited for
 		doubtful    []lead // moves whose answer was lost
-		trouble     error // the last failure of store or catalog, nil after a success
+		trouble     error  // the last failure of store or catalog, nil after a success
 
 		// tails are the committed and unfolded objects by broker epoch, in sequence order.
 		tails map[catalog.BrokerEpoch][]*tailObject
