@@ -106,7 +106,7 @@ func (t *term) upload(ctx context.Context, o *openObject) {
 	o.index = built.Index
 	row := catalog.TailEntry{
 		Epoch: t.epoch, First: o.seq, Last: o.seq, Size: built.Size, Checksum: built.Checksum,
-		Index: built.Index.AppendTail(nil),
+		Index: built.Index.AppendTail(nil), Ends: t.e.ends(&built.Index),
 	}
 	wait := backoff{}
 	for attempt := 1; ; attempt++ {

@@ -160,7 +160,7 @@ func (t *term) putMerged(ctx context.Context, run []*tailObject, built *segment.
 	row := catalog.TailEntry{
 		Epoch: t.epoch, First: run[0].row.First, Last: last.Last, Object: id,
 		Key:  segment.KeyOfSegment(time.Now(), t.e.cfg.Process, t.epoch, int64(id), 1),
-		Size: built.Size, Checksum: built.Checksum, Index: built.Index.AppendTail(nil), CommittedAt: last.CommittedAt,
+		Size: built.Size, Checksum: built.Checksum, Index: built.Index.AppendTail(nil), Ends: t.e.ends(&built.Index), CommittedAt: last.CommittedAt,
 	}
 	if err := t.e.cfg.Store.Put(ctx, row.Key, objstore.Body{Slices: built.Slices, Size: built.Size, Checksum: built.Checksum}); err != nil {
 		return nil, fmt.Errorf("store a merged segment: %w", err)

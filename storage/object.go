@@ -194,3 +194,20 @@ func tailExtents(obj *tailObject, ix *segment.Index) []tailExtent {
 	}
 	return out
 }
+
+// ends are where partitions end in an object, each once: for people who read the catalog.
+func (e *Engine) ends(ix *segment.Index) []catalog.PartitionEnd {
+	if e.cfg.Fleet == nil {
+		return nil
+	}
+	ends := make([]catalog.PartitionEnd, 0, len(ix.Extents))
+	for i := range ix.Extents { // sorted by partition
+		x := &ix.Extents[i]
+		if n := len(ends); n > 0 && ends[n-1].TopicPartition == x.TopicPartition {
+			ends[n-1].End = max(ends[n-1].End, x.End)
+			continue
+		}
+		ends = append(ends, catalog.PartitionEnd{TopicPartition: x.TopicPartition, End: x.End})
+	}
+	return ends
+}

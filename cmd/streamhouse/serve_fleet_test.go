@@ -277,6 +277,7 @@ func TestThreeBrokersShareOneLog(t *testing.T) {
 		w.end(t)
 	}
 	checkOnce(t, c, topic, partitions, writers)
+	s.checkView(c, topic)
 	require.Equal(t, float64(3), a.sample("streamhouse_cluster_brokers"))
 	require.Zero(t, a.sample("streamhouse_unled_partitions"))
 
@@ -321,6 +322,29 @@ func checkOnce(t *testing.T, p *process, topic string, partitions int32, writers
 		}
 	}
 	t.Logf("%d records acknowledged, each there once", total)
+}
+
+// checkView checks that who looks with psql sees the high watermarks that clients see.
+func (s *sharedServers) checkView(p *process, topic string) {
+	s.t.Helper()
+	ends, err := kadm.NewClient(p.client()).ListEndOffsets(s.t.Context(), topic)
+	require.NoError(s.t, err)
+	want := make(map[int32]int64)
+	ends.Each(func(o kadm.ListedOffset) { want[o.Partition] = o.Offset })
+	conn, err := pgx.Connect(s.t.Context(), s.catalog)
+	require.NoError(s.t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(s.t.Context())) }()
+	rows, err := conn.Query(s.t.Context(), "SELECT partition, high_watermark FROM partitions WHERE topic = $1", topic)
+	require.NoError(s.t, err)
+	got := make(map[int32]int64)
+	var partition int32
+	var high int64
+	_, err = pgx.ForEachRow(rows, []any{&partition, &high}, func() error {
+		got[partition] = high
+		return nil
+	})
+	require.NoError(s.t, err)
+	require.Equal(s.t, want, got)
 }
 
 // TestAStoppedProcessIsReplaced stops a process without a word: its session runs out. When it goes on it is one of the
