@@ -56,4 +56,7 @@ type Follower interface {
 	ReadFollower(ctx context.Context, req storage.ReadRequest, r *storage.Read) error
 }
 
-var _ Log = (*storage.Engine)(nil)
+var (
+	_ Log      = (*storage.Engine)(nil)
+	_ Follower = (*storage.Engine)(nil)
+)

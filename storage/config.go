@@ -83,7 +83,8 @@ type Hooks struct {
 	Flushed func(bytes int64, uploaded, committed time.Duration)
 	// Rewritten: a fold, hot merge or segment merge ended; kind is fold, hot or segment.
 	Rewritten func(kind string, objects int, bytes int64, took time.Duration)
-	// Tail: objects, index bytes in the tail, and bytes in the tail cache, after each change.
+	// Tail: objects and index bytes in the tail that this broker answers for (its own; all, if it is alone), and bytes in
+	// the tail cache, after each change.
 	Tail func(objects int, indexBytes, cachedBytes int64)
 	// CacheHit and CacheMiss count reads from the block cache, by block. What else caches do: [Engine.CacheStats].
 	CacheHit  func(blocks int)

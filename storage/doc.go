@@ -6,8 +6,9 @@
 // Everything that may append belongs to one term: one broker epoch. A term has an open log object, up to
 // Config.UploadSlots objects being uploaded, and one committer. Offsets are assigned when a batch enters the open
 // object; sequences when an object is sealed. An offset assigned is undone in one way only: the term ends. It then
-// fails everything uncommitted with ErrNotLeader, and the next term registers a new broker epoch, takes the leases
-// and loads what the manifest says.
+// fails everything uncommitted with ErrNotLeader, and the next term registers a new broker epoch and loads what the
+// manifest says. A broker that is alone takes the leases, too; in a fleet (Config.Fleet) it holds nothing at first, and its
+// lease manager sees to that.
 //
 // # The commit point and the crashes around it
 //
@@ -48,6 +49,28 @@
 // commits wait behind each in a catalog with one writer: about 2 ms. A fold or merge cannot be smaller than one object
 // though: where that has data of thousands of partitions, it takes longer.
 //
+// # Several brokers
+//
+// With Config.Fleet the engine is one of several (docs/adr/0016-how-brokers-share-partitions.md).
+//
+//   - The feed of a term (feed.go) keeps the tails of all broker epochs in memory: rows by (epoch, sequence), hot merges by
+//     their number, folds by how far they are. Announcements ([Engine.Heard]) make it prompt, what heartbeats say of all
+//     brokers makes it certain. Extents of one partition come from several epochs, in any order between them; they are kept
+//     by offset, and the high watermark is the end of what hangs together. Rows that were folded before they were read
+//     are missing without a trace, so partitions that are followed are then loaded again.
+//   - [Engine.ReadFollower] serves what is followed. Everything else that is answered is for leaders.
+//   - Taking over ([Engine.Acquire], [Engine.Adopt]): read all tails up to now, then load the folded rows, replay, append.
+//   - Handing over ([Engine.HandOver]): stop appends, wait for what is in flight, move the leases. A partition is open;
+//     closed, while that goes on; or in doubt, when the answer of the move was lost. What is in doubt is closed, too, and
+//     is opened again only when the catalog said that it is still ours. In all three it is held, and committed records are
+//     read.
+//   - Each broker merges and folds its own tail. A fold takes the rows whose extents continue their partitions' folded log
+//     ends; the others wait for another broker's. Each waits for rows that were committed before its own, so nobody waits in a
+//     circle; a hot merge keeps it so by never putting a row that continues another's behind one of its own.
+//   - Who holds Config.Controller folds the tails of fenced epochs, merges segments, purges topics, and sweeps.
+//
+// A lease that went elsewhere without a hand-over of ours ends the term, as a fence does.
+//
 // # Damage
 //
 // What a merge cannot read as it was written is set aside, for as long as this process lives, with one warning: it stays
@@ -63,5 +86,6 @@
 //
 // # Locks
 //
-// Order: partition.mu, then term.mu; watcher and tail-cache locks are leaves. Nothing blocks while holding one.
+// Order: feed.turn, which calls of the catalog are made under, then Engine.mu, partition.mu, term.mu; watcher, tail-cache
+// and feed.mu locks are leaves. Nothing blocks while holding a mutex.
 package storage

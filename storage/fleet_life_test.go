@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/catalog"
+	catfaulty "github.com/streamhouse/streamhouse/catalog/faulty"
 	"github.com/streamhouse/streamhouse/kafkaproto/recordbatch"
 )
 
@@ -102,13 +103,15 @@ type crew struct {
 	*fleet
 	h       *history
 	members []atomic.Pointer[member]
-	lock    sync.Mutex // of what the operator does
+	plans   []atomic.Pointer[catfaulty.Plan] // of their catalogs
+	lock    sync.Mutex                       // of what the operator does
 	change  []func(*Config)
 }
 
 func newCrew(tb testing.TB, partitions int32, members int, change ...func(*Config)) *crew {
 	tb.Helper()
 	c := &crew{fleet: newFleet(tb, partitions), h: newHistory(tb), members: make([]atomic.Pointer[member], members), change: change}
+	c.plans = make([]atomic.Pointer[catfaulty.Plan], members)
 	for i := range members {
 		c.start(i)
 	}
@@ -116,7 +119,11 @@ func newCrew(tb testing.TB, partitions int32, members int, change ...func(*Confi
 }
 
 func (c *crew) start(i int) {
+	plan := catfaulty.NewPlan()
+	c.plans[i].Store(plan)
 	change := append([]func(*Config){func(cfg *Config) {
+		cat := catfaulty.New(cfg.Catalog, plan)
+		cfg.Catalog, cfg.Fleet = cat, cat.Fleet()
 		cfg.MergeInterval, cfg.FoldInterval, cfg.ObjectGrace = 5*time.Millisecond, 20*time.Millisecond, 10*time.Second
 		cfg.Registration.TTL = 500 * time.Millisecond
 	}}, c.change...)
@@ -359,7 +366,7 @@ func (c *crew) judgeOnly() {
 	c.t.Logf("%d records in %d partitions", records, len(c.logs))
 }
 
-// TestFleetLife moves partitions, crashes and fences brokers, loses wake-ups, while all partitions are written and read
+// TestFleetLife moves partitions, crashes and fences brokers, loses wake-ups and answers, while all partitions are written and read
 // everywhere.
 func TestFleetLife(t *testing.T) {
 	for seed := range uint64(3) {
@@ -396,10 +403,19 @@ func TestFleetLife(t *testing.T) {
 					if epoch := m.Epoch(); epoch != 0 {
 						c.fence(epoch)
 					}
-				case n < 92: // hears nothing for a while
+				case n < 90: // hears nothing from now on
 					m.handle.Drop()
-				default:
+				case n < 92:
 					m.Heard(catalog.Announcement{})
+				}
+				ops := append([]catfaulty.Op{catfaulty.OpHeartbeat, catfaulty.OpRegisterBroker, catfaulty.OpLeaseSet, catfaulty.OpAnnounce}, relayOps...)
+				for range rng.IntN(3) { // an answer lost, or a call refused, next time
+					plan, op := c.plans[rng.IntN(len(c.plans))].Load(), ops[rng.IntN(len(ops))]
+					kind := catfaulty.Lost
+					if rng.IntN(3) == 0 {
+						kind = catfaulty.Refuse
+					}
+					plan.Add(catfaulty.Fault{Op: op, Index: plan.Calls(op), Kind: kind})
 				}
 			}, 150, seed)
 			c.judge()

@@ -11,19 +11,13 @@ import (
 	catfaulty "github.com/streamhouse/streamhouse/catalog/faulty"
 )
 
-// inTime runs a test in a bubble, where time passes only when everybody waits.
-func inTime(t *testing.T, test func(t *testing.T)) {
-	t.Helper()
-	synctest.Test(t, test)
-}
-
 const bubbleTTL = 6 * time.Second
 
 func ttl(c *Config) { c.Registration.TTL = bubbleTTL }
 
 // Wake-ups that are lost are made up for by heartbeats, and watchers are told.
 func TestFollowersHearByHeartbeat(t *testing.T) {
-	inTime(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		f := newFleet(t, 1)
 		a, b := f.join(1, ttl), f.join(2, ttl)
@@ -46,7 +40,7 @@ func TestFollowersHearByHeartbeat(t *testing.T) {
 
 // A broker that cannot reach the catalog does not know how far behind it is: after a while it does not say.
 func TestFollowersThatHearNothingSaySo(t *testing.T) {
-	inTime(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		f := newFleet(t, 1)
 		a := f.join(1, ttl)
@@ -73,7 +67,7 @@ func TestFollowersThatHearNothingSaySo(t *testing.T) {
 
 // A hand-over that waits too long for what is in flight is given up, and the partitions go on.
 func TestHandOverTakesFiveSecondsAtMost(t *testing.T) {
-	inTime(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		f := newFleet(t, 1)
 		gate := make(chan struct{})
@@ -98,7 +92,7 @@ func TestHandOverTakesFiveSecondsAtMost(t *testing.T) {
 
 // A hand-over does not wait for the spacing of flushes.
 func TestHandOverSealsAtOnce(t *testing.T) {
-	inTime(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		f := newFleet(t, 1)
 		a := f.join(1, ttl, func(c *Config) { c.FlushInterval = time.Second })
@@ -120,7 +114,7 @@ func TestHandOverSealsAtOnce(t *testing.T) {
 
 // The log start is moved by the leader alone; followers learn of it in time, and never skip what is deleted silently.
 func TestFollowersLearnTheLogStart(t *testing.T) {
-	inTime(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		f := newFleet(t, 1)
 		a, b := f.join(1, ttl), f.join(2, ttl)

@@ -32,6 +32,7 @@ func (c *tailCache) replace(old []*tailObject, by *tailObject) {
 		gone[o] = true
 	}
 	var out []*tailObject
+	cached := by.frames != nil // once it is in, others may release it
 	c.mu.Lock()
 	kept := c.mu.fifo[:0:0]
 	at := -1
@@ -44,7 +45,7 @@ func (c *tailCache) replace(old []*tailObject, by *tailObject) {
 		}
 		kept = append(kept, o)
 	}
-	if by.frames != nil && at >= 0 {
+	if cached && at >= 0 {
 		by.refs.Store(1)
 		kept = append(kept, nil)
 		copy(kept[at+1:], kept[at:])
@@ -55,7 +56,7 @@ func (c *tailCache) replace(old []*tailObject, by *tailObject) {
 	out = append(out, c.evictLocked()...)
 	c.mu.Unlock()
 	release(out)
-	if by.frames != nil && at < 0 { // all inputs were evicted meanwhile: nothing to keep for
+	if cached && at < 0 { // all inputs were evicted meanwhile: nothing to keep for
 		by.refs.Store(1)
 		by.Release()
 	}
