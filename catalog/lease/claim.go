@@ -9,7 +9,7 @@ import (
 	"github.com/streamhouse/streamhouse/catalog"
 )
 
-// ErrIDInUse: a process that lives has the broker id. Kafka: DUPLICATE_BROKER_REGISTRATION.
+// ErrIDInUse says that a process that lives has the broker id. Kafka: DUPLICATE_BROKER_REGISTRATION.
 var ErrIDInUse = errors.New("another process that lives has this broker id")
 
 const (

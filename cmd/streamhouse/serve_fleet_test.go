@@ -60,7 +60,7 @@ func startMinIO(t *testing.T) string {
 	require.NoError(t, err)
 	address := ln.Addr().String()
 	require.NoError(t, ln.Close())
-	cmd := osexec.CommandContext(context.WithoutCancel(t.Context()), program, "server", "--quiet", "--address", address, data) //nolint:gosec // a pinned program
+	cmd := osexec.CommandContext(context.WithoutCancel(t.Context()), program, "server", "--quiet", "--address", address, data)
 	cmd.Env = []string{
 		"HOME=" + t.TempDir(), "MINIO_ROOT_USER=" + user, "MINIO_ROOT_PASSWORD=" + password,
 		"MINIO_UPDATE=off", "MINIO_BROWSER=off", "MINIO_CI_CD=on",
@@ -231,7 +231,7 @@ func TestThreeBrokersShareOneLog(t *testing.T) {
 	require.NoError(t, err)
 	twin := osexec.CommandContext(t.Context(), self, append([]string{
 		"serve", "--data-dir=" + t.TempDir(), "--addr=127.0.0.1:0", "--http-addr=off", "--broker-id=1",
-	}, s.args()...)...) //nolint:gosec // this very program
+	}, s.args()...)...)
 	twin.Env = append(os.Environ(), asProgram+"=1")
 	var said syncBuffer
 	twin.Stdout, twin.Stderr = &said, &said

@@ -31,7 +31,7 @@ type Flags struct {
 	TailCacheBytes      Size `group:"limits" env:"STREAMHOUSE_TAIL_CACHE_BYTES" placeholder:"SIZE" help:"Memory for what was just written, kept for tail readers (default an eighth of --memory-limit)."`
 	BufferBytes         Size `group:"limits" env:"STREAMHOUSE_BUFFER_BYTES" placeholder:"SIZE" help:"Memory for requests and batches not yet committed; producers wait above it (default a quarter of --memory-limit)."`
 
-	BrokerID        int32         `group:"identity" name:"broker-id" env:"STREAMHOUSE_BROKER_ID" default:"-1" placeholder:"N" help:"The broker's node id; -1 takes what the catalog gives (default ${default})."`
+	BrokerID        int32         `group:"identity" name:"broker-id" env:"STREAMHOUSE_BROKER_ID" default:"-1" placeholder:"N" help:"The broker's node id. -1 is 1 with an embedded catalog; else the catalog hands one out, which --data-dir keeps (default ${default})."`
 	Rack            string        `group:"identity" env:"STREAMHOUSE_RACK" placeholder:"NAME" help:"The rack or zone, for clients that prefer a near broker."`
 	ShutdownTimeout time.Duration `group:"identity" env:"STREAMHOUSE_SHUTDOWN_TIMEOUT" default:"20s" placeholder:"DURATION" help:"How long a stop may take to finish what was accepted (default ${default})."`
 

@@ -4,14 +4,22 @@
 //
 // # Start and stop
 //
-// Start: lock the data folders, open catalog and store, bind the Kafka listeners, serve HTTP (/ready says "starting"), open
-// the engine (which registers a broker epoch and loads the tail), read the topics. Clients that connect meanwhile wait in
-// the kernel's queue. On an error everything opened is closed again, last first; the engine ends as in a crash, which
-// leaves nothing that the next start does not clean up.
+// Start: lock the data folders, open catalog and store, bind the Kafka listeners, serve HTTP (/ready says "starting"), find
+// the broker id, open the engine (which registers a broker epoch and loads the tail), read the leases, read the topics.
+// Clients that connect meanwhile wait in the kernel's queue. On an error everything opened is closed again, last first; the
+// engine ends as in a crash, which leaves nothing that the next start does not clean up.
 //
-// Stop, in reverse: stop accepting, finish the answers of what was read, commit what was appended, resign the broker
-// epoch, stop HTTP, close. Within the shutdown timeout a quarter is kept for the commits: clients that do not take
-// their answers are cut off before it, and are no failure of ours.
+// Stop, in reverse: hand the leases over while clients are still served, stop accepting, finish the answers of what was read,
+// commit what was appended, resign the broker epoch, stop HTTP, close. Of the shutdown timeout, half at most goes to the
+// leases, and a quarter is kept for the commits: clients that do not take their answers are cut off before it, and are no
+// failure of ours. Leases that could not be handed over are free once the broker epoch is resigned.
+//
+// # Fleet
+//
+// With a catalog that processes share (Postgres) a lease manager stands between the parts: it tells the engine which
+// partitions to lead, its view tells the broker who leads the others, and what it hears from other brokers wakes the engine
+// and the topics. The engine's heartbeats tell it what it did not hear. A broker that finds its id registered by another
+// process, which lives, stops as it does when asked to, and returns an error.
 //
 // # Metrics
 //

@@ -65,7 +65,7 @@ func (n *Node) stop(ctx context.Context) error {
 	}
 	err := n.engine.Close(limit)
 	if n.fleet != nil {
-		n.fleet.announce(catalog.Announcement{Leases: true}) // its registration has ended
+		n.fleet.announce(catalog.Announcement{Leases: true}) //nolint:contextcheck // its registration has ended; sent in the background
 		n.fleet.stop()
 	}
 	if n.http == nil {
