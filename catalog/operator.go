@@ -19,7 +19,7 @@ type Operator interface {
 	//
 	//   - all broker epochs are fenced, and their leases become free: a process that survived can do nothing any more;
 	//   - the broker epoch, the epochs of all leases (also of those never held), the id blocks of each [IDKind] and all
-	//     versions move forward, by [RestoreEpochs] and [RestoreIDs].
+	//     versions move forward, by [RestoreEpochs], [RestoreIDs] and [RestoreBrokerIDs].
 	//
 	// The log is as the earlier state has it: offsets given out since are given out again, under larger leader epochs, by
 	// which consumers see that the log was cut off.
@@ -37,6 +37,8 @@ const (
 	RestoreEpochs = 1 << 20
 	// RestoreIDs is for ids and versions. At 10,000 a second it is 79 days.
 	RestoreIDs = 1 << 36
+	// RestoreBrokerIDs is for ids of brokers ([IDBroker]), which have 31 bits and are for people to read.
+	RestoreBrokerIDs = 1000
 )
 
 // Restoration says what [Operator.Restored] did.

@@ -125,6 +125,9 @@ func testRestored(o *operator) {
 	first, err = o.o.AllocateIDs(o.ctx(), catalog.IDProducer, 1)
 	o.ok(err)
 	require.Equal(o, r.After.NextProducer, first)
+	first, err = o.o.AllocateIDs(o.ctx(), catalog.IDBroker, 2)
+	o.ok(err)
+	require.EqualValues(o, 1001+catalog.RestoreBrokerIDs, first, "also when none was handed out before")
 	set, err = o.o.TopicSet(o.ctx(), 0)
 	o.ok(err)
 	require.Equal(o, r.After.TopicsVersion, set.Version)
@@ -197,6 +200,12 @@ func testRestoredRefused(o *operator) {
 	o.ok(o.o.FenceBroker(o.ctx(), a, catalog.FenceProvenDead))
 	o.ok(o.o.FenceBroker(o.ctx(), b, catalog.FenceResigned))
 	require.Empty(o, o.restored().Fenced, "those are dead, whenever they were heard of")
+	first, err := o.o.AllocateIDs(o.ctx(), catalog.IDBroker, 1)
+	o.ok(err)
+	o.restored()
+	second, err := o.o.AllocateIDs(o.ctx(), catalog.IDBroker, 1)
+	o.ok(err)
+	require.EqualValues(o, first+1+catalog.RestoreBrokerIDs, second)
 }
 
 // testRestoredRace: a broker that everybody thought dead goes on committing. Each commit is refused, or was there before.

@@ -83,7 +83,10 @@ func New(now func() time.Time) *Catalog {
 	c.mu.names = make(map[string]catalog.TopicID)
 	c.mu.brokers = make(map[catalog.BrokerEpoch]*broker)
 	c.mu.objects = make(map[catalog.ObjectID]catalog.Object)
-	c.mu.ids = map[catalog.IDKind]int64{catalog.IDProducer: 0, catalog.IDObject: 1}
+	c.mu.ids = make(map[catalog.IDKind]int64)
+	for _, kind := range []catalog.IDKind{catalog.IDProducer, catalog.IDObject, catalog.IDBroker} {
+		c.mu.ids[kind] = kind.First()
+	}
 	c.mu.draining = make(map[catalog.BrokerID]bool)
 	c.mu.attached = make(map[catalog.BrokerEpoch]int)
 	c.mu.listeners = make(map[*listener]bool)
@@ -123,10 +126,7 @@ func (c *Catalog) AllocateIDs(ctx context.Context, kind catalog.IDKind, n int64)
 		return 0, err
 	}
 	defer c.mu.Unlock()
-	first, ok := c.mu.ids[kind]
-	if !ok {
-		first = kind.First()
-	}
+	first := c.mu.ids[kind]
 	c.mu.ids[kind] = first + n
 	return first, nil
 }

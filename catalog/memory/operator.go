@@ -59,9 +59,9 @@ func (c *Catalog) Restored(ctx context.Context) (catalog.Restoration, error) {
 		}
 	}
 	c.mu.lastEpoch += catalog.RestoreEpochs
-	for kind := range c.mu.ids {
-		c.mu.ids[kind] += catalog.RestoreIDs
-	}
+	c.mu.ids[catalog.IDObject] += catalog.RestoreIDs
+	c.mu.ids[catalog.IDProducer] += catalog.RestoreIDs
+	c.mu.ids[catalog.IDBroker] += catalog.RestoreBrokerIDs
 	for _, version := range []*int64{&c.mu.topicsVersion, &c.mu.leasesVersion, &c.mu.lastRow, &c.mu.lastRetired} {
 		*version += catalog.RestoreIDs
 	}

@@ -115,6 +115,11 @@ func (t *tx) forward() error {
 			WHERE name IN ('broker_epoch', 'topics_version', 'ids_producer', 'ids_object', 'leases_version')`,
 			[]any{int64(catalog.RestoreEpochs), int64(catalog.RestoreIDs)},
 		},
+		{
+			`INSERT INTO catalog_counters AS c (name, value) VALUES ('ids_broker', $1::bigint + $2::bigint)
+			ON CONFLICT (name) DO UPDATE SET value = c.value + $2::bigint`,
+			[]any{catalog.IDBroker.First(), int64(catalog.RestoreBrokerIDs)},
+		},
 	} {
 		if _, err := t.exec(s.sql, s.args...); err != nil {
 			return err

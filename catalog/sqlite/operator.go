@@ -66,7 +66,11 @@ func (t *tx) forward() error {
 		{"UPDATE leases SET holder = NULL, epoch = epoch + ?", []any{int64(catalog.RestoreEpochs)}},
 		{"DELETE FROM brokers WHERE fenced = 1 AND folded_sequence = last_sequence", nil},
 		{"UPDATE counters SET value = value + ? WHERE name = 'broker_epoch'", []any{int64(catalog.RestoreEpochs)}},
-		{"UPDATE counters SET value = value + ? WHERE name NOT IN ('broker_epoch', 'clock')", []any{int64(catalog.RestoreIDs)}},
+		{"UPDATE counters SET value = value + ? WHERE name NOT IN ('broker_epoch', 'clock', 'ids_broker')", []any{int64(catalog.RestoreIDs)}},
+		{
+			"INSERT INTO counters (name, value) VALUES ('ids_broker', ? + ?) ON CONFLICT DO UPDATE SET value = value + excluded.value - ?",
+			[]any{catalog.IDBroker.First(), int64(catalog.RestoreBrokerIDs), catalog.IDBroker.First()},
+		},
 	} {
 		if _, err := t.exec(s.query, s.args...); err != nil {
 			return err
