@@ -19,6 +19,7 @@ type link struct {
 		sync.Mutex
 		cut    chan struct{} // closed when the cut heals; nil: not cut
 		frozen chan struct{} // closed when the process goes on; nil: it runs
+		down   bool          // the server refuses connections
 		deaf   bool          // announcements to it are lost
 		lose   float64       // share of answers that are lost, of calls that may be
 		rng    *rand.Rand
@@ -35,7 +36,7 @@ func newLink(c *memory.Catalog, seed uint64) *link {
 func (l *link) gate(ctx context.Context) error {
 	for {
 		l.mu.Lock()
-		frozen, cut := l.mu.frozen, l.mu.cut
+		frozen, cut, down := l.mu.frozen, l.mu.cut, l.mu.down
 		l.mu.Unlock()
 		switch {
 		case frozen != nil:
@@ -46,6 +47,8 @@ func (l *link) gate(ctx context.Context) error {
 			case <-ctx.Done():
 				return fmt.Errorf("%w: %w", catalog.ErrUnavailable, ctx.Err())
 			}
+		case down:
+			return fmt.Errorf("connection refused: %w", catalog.ErrUnavailable)
 		default:
 			return nil
 		}
@@ -82,7 +85,7 @@ func (l *link) heal() {
 			close(l.mu.cut)
 			l.mu.cut = nil
 		}
-		l.mu.deaf, l.mu.lose = false, 0
+		l.mu.deaf, l.mu.down, l.mu.lose = false, false, 0
 	})
 }
 

@@ -251,7 +251,7 @@ func (m *Manager) refresh(now time.Time) {
 	took := time.Since(began)
 	if !m.call("read the leases", err) {
 		m.stale = true
-		m.nextRead = began.Add(took + m.pause("read the leases"))
+		m.nextRead = began.Add(took + min(m.pause("read the leases"), m.cfg.Tick))
 		m.wakeAt(m.nextRead)
 		return
 	}
@@ -370,7 +370,10 @@ func (m *Manager) heard(a catalog.Announcement) {
 			}
 		})
 	}
-	if a.Leases || a == (catalog.Announcement{}) {
+	switch {
+	case a == (catalog.Announcement{}): // the catalog answers, perhaps after a while in which it did not
+		m.post(func() { m.stale, m.hurry = true, true })
+	case a.Leases:
 		m.Wake()
 	}
 }

@@ -383,6 +383,36 @@ func TestDatabaseRestart(t *testing.T) {
 	}
 }
 
+// TestOutageEnds: when the database is back, all look at once, however long it refused to answer.
+func TestOutageEnds(t *testing.T) {
+	for _, away := range []time.Duration{time.Second, 20 * time.Second, 23 * time.Second} {
+		t.Run(away.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSim(t, 100, 1, 2, 3)
+				s.pass(settling)
+				for _, n := range s.nodes {
+					n.link.set(func() { n.link.mu.down = true })
+					n.link.Drop()
+				}
+				s.pass(away)
+				_, err := s.shared.CreateTopic(t.Context(), catalog.TopicSpec{ID: catalog.TopicID{2}, Name: "made meanwhile", Partitions: 1})
+				require.NoError(t, err)
+				s.shared.Restarted()
+				for _, n := range s.nodes {
+					n.link.heal()
+				}
+				s.pass(1500 * time.Millisecond)
+				for _, n := range s.nodes {
+					_, _, led := n.m.View().LeaderOf(catalog.TopicPartition{Topic: catalog.TopicID{2}})
+					require.True(t, led, "at broker %d", n.id)
+				}
+				s.pass(settling)
+				require.Empty(t, s.fenced())
+			})
+		})
+	}
+}
+
 // TestWakeUpsLost: heartbeats and the tick do what announcements would have done.
 func TestWakeUpsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -83,10 +83,13 @@ func (n *Node) refresh(ctx context.Context) error {
 	if n.fleet != nil {
 		changed = n.fleet.topics
 	}
+	failing := false
 	topics := func() {
-		if err := n.broker.RefreshTopics(ctx); err != nil && ctx.Err() == nil {
-			n.log.Warn("cannot refresh topics", "error", err)
+		err := n.broker.RefreshTopics(ctx)
+		if err != nil && ctx.Err() == nil && !failing {
+			n.log.Warn("cannot refresh topics; trying again every second", "error", err)
 		}
+		failing = err != nil
 	}
 	var r rest
 	for {
