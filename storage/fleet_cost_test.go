@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -144,6 +145,78 @@ func TestMoveInDoubt(t *testing.T) {
 			require.NoError(t, plan.Verify())
 		})
 	}
+}
+
+// lateFleet keeps the first move back until late is called, and refuses all that come meanwhile.
+type lateFleet struct {
+	catalog.Fleet
+
+	mu    sync.Mutex
+	kept  func() error
+	open  bool
+	tries int
+}
+
+func (l *lateFleet) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch, tps []catalog.TopicPartition) ([]catalog.Lease, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open {
+		return l.Fleet.MoveLeases(ctx, epoch, to, tps)
+	}
+	if l.tries++; l.kept == nil {
+		l.kept = func() error {
+			_, err := l.Fleet.MoveLeases(context.WithoutCancel(ctx), epoch, to, tps)
+			return err
+		}
+	}
+	return nil, fmt.Errorf("no answer: %w", catalog.ErrUnavailable)
+}
+
+// late has the server apply the first move now, and answer again.
+func (l *lateFleet) late() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open = true
+	return l.kept()
+}
+
+// A move that nobody answered may be applied at any time: while it may, its partitions are not appended to, although the
+// leases show them as ours.
+func TestALateMoveFindsNoLeader(t *testing.T) {
+	ctx := t.Context()
+	f := newFleet(t, 1)
+	var late *lateFleet
+	a := f.join(1, func(c *Config) {
+		late = &lateFleet{Fleet: c.Fleet}
+		c.Fleet = late
+	})
+	b := f.join(2)
+	require.NoError(t, a.Acquire(ctx, f.tps()))
+	require.NoError(t, f.produce(ctx, a.Engine, f.logs[0], []byte("before")))
+	asked, cancel := context.WithCancel(ctx)
+	done := make(chan error)
+	go func() { done <- a.HandOver(asked, f.tps(), b.Epoch()) }()
+	tries := func(n int) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			late.mu.Lock()
+			defer late.mu.Unlock()
+			return late.tries >= n
+		}, 10*time.Second, time.Millisecond)
+	}
+	tries(1)
+	cancel()
+	require.ErrorIs(t, <-done, ErrUnavailable)
+	tries(4)
+	require.Equal(t, a.Epoch(), f.leases(a.Epoch())[0].Holder, "the leases show it as ours")
+	_, err := f.send(ctx, a.Engine, f.logs[0], f.logs[0].seq, []byte("too late"))
+	require.ErrorIs(t, err, ErrNotLeader)
+	require.ErrorIs(t, a.HandOver(ctx, f.tps(), b.Epoch()), ErrUnavailable, "still in doubt")
+	require.NoError(t, late.late())
+	require.NoError(t, b.Adopt(ctx, f.leases(b.Epoch())))
+	require.NoError(t, f.produce(ctx, b.Engine, f.logs[0], []byte("after")))
+	require.Eventually(t, func() bool { return len(a.Held()) == 0 }, 10*time.Second, time.Millisecond)
+	f.check(ctx, b.Engine)
 }
 
 // What is in doubt and went to another broker is given up when the leases show it.

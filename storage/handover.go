@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/streamhouse/streamhouse/catalog"
@@ -18,8 +17,8 @@ const (
 )
 
 // HandOver stops appends of the partitions, waits until everything in flight is committed, and moves their leases to
-// another broker epoch. With nil all of them were given away, or were not held. With an error each is open again, or in
-// doubt: closed, and in [Engine.Held], until the catalog tells.
+// another broker epoch. With nil all of them were given away, or were not held. With an error each was given away, is open
+// again, or is in doubt: closed, and in [Engine.Held], until the catalog tells. Those in doubt before stay so.
 //
 // The order is what keeps two brokers from writing one partition: nothing is appended once a partition is closed, all
 // that was appended before is committed before the lease moves, and whoever gets the lease reads what was committed by
@@ -29,49 +28,47 @@ func (e *Engine) HandOver(ctx context.Context, tps []catalog.TopicPartition, to 
 	if t == nil || e.cfg.Fleet == nil {
 		return fmt.Errorf("hand %d partitions over: %w", len(tps), ErrNotLeader)
 	}
-	ps, doubtful := t.closePartitions(tps)
-	if len(ps) == 0 {
-		return nil
+	ps, busy := t.closePartitions(tps)
+	if len(ps) > 0 {
+		if err := t.landed(ctx); err != nil {
+			t.reopen(ps)
+			return fmt.Errorf("hand %d partitions over to broker epoch %d: %w", len(ps), to, err)
+		}
+		if err := t.move(ctx, ps, to); err != nil {
+			return fmt.Errorf("hand %d partitions over to broker epoch %d: %w", len(ps), to, err)
+		}
 	}
-	if err := t.landed(ctx); err != nil {
-		t.reopen(ps, doubtful)
-		t.unsettled(slices.DeleteFunc(ps, func(l lead) bool { return !doubtful[l.p] }))
-		return fmt.Errorf("hand %d partitions over to broker epoch %d: %w", len(ps), to, err)
-	}
-	if err := t.move(ctx, ps, to, len(doubtful) > 0); err != nil {
-		return fmt.Errorf("hand %d partitions over to broker epoch %d: %w", len(ps), to, err)
+	if busy > 0 {
+		return fmt.Errorf("hand over to broker epoch %d: whether %d partitions went elsewhere is not known yet: %w", to, busy, ErrUnavailable)
 	}
 	return nil
 }
 
-// lead is a partition held under a lease epoch, after so many tries to move it. What is found out about the one says nothing
-// about a later one.
+// lead is a partition held under a lease epoch. What is found out about the one says nothing about a later one.
 type lead struct {
 	p     *partition
 	epoch int32
-	moves int
 }
 
-// closePartitions stops appends of those that are led, and tells which of them are in doubt already.
-func (t *term) closePartitions(tps []catalog.TopicPartition) (ps []lead, doubtful map[*partition]bool) {
-	doubtful = make(map[*partition]bool)
+// closePartitions stops appends of those that are led and open. It counts those that another move has closed.
+func (t *term) closePartitions(tps []catalog.TopicPartition) (ps []lead, busy int) {
 	for _, tp := range tps {
 		p := t.e.lookup(tp)
 		if p == nil {
 			continue
 		}
 		p.mu.Lock()
-		if p.mu.term == t {
+		switch {
+		case p.mu.term != t:
+		case p.mu.closed:
+			busy++
+		default:
 			p.mu.closed = true
-			p.mu.moves++
-			if p.mu.doubt {
-				doubtful[p] = true
-			}
-			ps = append(ps, lead{p, p.mu.leaderEpoch, p.mu.moves})
+			ps = append(ps, lead{p, p.mu.leaderEpoch})
 		}
 		p.mu.Unlock()
 	}
-	return ps, doubtful
+	return ps, busy
 }
 
 // landed seals the open object and waits until all that is in flight now is committed.
@@ -100,12 +97,11 @@ func (t *term) landed(ctx context.Context) error {
 	}
 }
 
-// reopen takes appends again, of those that are still held as they were, that nobody tries to move again, and that are not
-// excepted.
-func (t *term) reopen(ps []lead, not map[*partition]bool) {
+// reopen takes appends again, of those that are still held as they were.
+func (t *term) reopen(ps []lead) {
 	for _, l := range ps {
 		l.p.mu.Lock()
-		if l.p.mu.term == t && l.p.mu.leaderEpoch == l.epoch && l.p.mu.moves == l.moves && !not[l.p] {
+		if l.p.mu.term == t && l.p.mu.leaderEpoch == l.epoch {
 			l.p.mu.closed, l.p.mu.doubt = false, false
 		}
 		l.p.mu.Unlock()
@@ -130,21 +126,18 @@ func (t *term) resign(ps []lead) {
 }
 
 // move moves the leases. A move whose answer was lost is made again: it does nothing where it was applied, and its answer
-// says that all of them are gone. If that does not help, what became of them is found out in the background; until then
-// they are in doubt, as some may be from an earlier try.
-func (t *term) move(ctx context.Context, ps []lead, to catalog.BrokerEpoch, doubt bool) error {
-	tps := make([]catalog.TopicPartition, len(ps))
-	for i, l := range ps {
-		tps[i] = l.p.tp
+// says that all of them are gone. If that does not help it is made again in the background; until then they are in doubt.
+func (t *term) move(ctx context.Context, ps []lead, to catalog.BrokerEpoch) error {
+	for _, l := range ps {
 		l.p.mu.Lock()
 		if l.p.mu.term == t && l.p.mu.leaderEpoch == l.epoch {
 			l.p.mu.doubt = true // until there is an answer
 		}
 		l.p.mu.Unlock()
 	}
-	began, wait := time.Now(), backoff{}
+	began, wait, doubt := time.Now(), backoff{}, false
 	for {
-		_, err := t.e.cfg.Fleet.MoveLeases(ctx, t.epoch, to, tps)
+		_, err := t.e.cfg.Fleet.MoveLeases(ctx, t.epoch, to, partitionsOf(ps))
 		switch {
 		case err == nil: // those that the answer leaves out are not ours either
 			t.resign(ps)
@@ -152,26 +145,39 @@ func (t *term) move(ctx context.Context, ps []lead, to catalog.BrokerEpoch, doub
 		case errors.Is(err, catalog.ErrFenced):
 			t.fail(fmt.Errorf("move leases: %w", err))
 			return translate(err)
-		case errors.Is(err, catalog.ErrInvalid) && !doubt, errors.Is(err, catalog.ErrNoSpace) && !doubt:
-			t.reopen(ps, nil)
+		case errors.Is(err, catalog.ErrInvalid), errors.Is(err, catalog.ErrNoSpace) && !doubt:
+			t.reopen(ps)
 			return translate(err)
 		case errors.Is(err, catalog.ErrUnknownBroker) && !doubt:
-			t.reopen(ps, nil)
+			t.reopen(ps)
 			return fmt.Errorf("the receiver is gone: %w", err)
-		case errors.Is(err, catalog.ErrUnknownBroker), errors.Is(err, catalog.ErrInvalid), errors.Is(err, catalog.ErrClosed),
+		case errors.Is(err, catalog.ErrUnknownBroker), errors.Is(err, catalog.ErrClosed),
 			time.Since(began) > moveTimeout, !wait.sleep(ctx):
-			// An earlier try may have moved them, and the receiver be fenced since: only the leases tell.
-			t.unsettled(ps)
+			t.unsettled(moving{ps, to})
 			return fmt.Errorf("whether the leases moved is not known yet: %w", translate(err))
 		}
 		doubt = true
 	}
 }
 
-// unsettled has the term find out what became of partitions in doubt.
-func (t *term) unsettled(ps []lead) {
+// moving is a move whose outcome is not known.
+type moving struct {
+	ps []lead
+	to catalog.BrokerEpoch
+}
+
+func partitionsOf(ps []lead) []catalog.TopicPartition {
+	tps := make([]catalog.TopicPartition, len(ps))
+	for i, l := range ps {
+		tps[i] = l.p.tp
+	}
+	return tps
+}
+
+// unsettled has the term find out what became of a move in doubt.
+func (t *term) unsettled(m moving) {
 	t.mu.Lock()
-	t.mu.doubtful = append(t.mu.doubtful, ps...)
+	t.mu.doubtful = append(t.mu.doubtful, m)
 	t.mu.Unlock()
 	select {
 	case t.settle <- struct{}{}:
@@ -184,10 +190,10 @@ func (t *term) settleMoves(ctx context.Context) {
 	wait := backoff{}
 	for {
 		t.mu.Lock()
-		ps := t.mu.doubtful
+		moves := t.mu.doubtful
 		t.mu.doubtful = nil
 		t.mu.Unlock()
-		if len(ps) == 0 {
+		if len(moves) == 0 {
 			select {
 			case <-ctx.Done():
 				return
@@ -195,23 +201,44 @@ func (t *term) settleMoves(ctx context.Context) {
 			}
 			continue
 		}
-		err := t.settleFrom(ctx, ps)
-		if err == nil {
-			wait = backoff{}
-			continue
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		if n, log := t.e.quiet.loud("settle"); log {
-			t.e.cfg.Logger.Warn("cannot find out who has leases that were moved, trying again", "failures", n, "partitions", len(ps), "error", err)
+		var left []moving
+		for _, m := range moves {
+			err := t.settleMove(ctx, m)
+			if err == nil {
+				wait = backoff{}
+				continue
+			}
+			left = append(left, m)
+			if n, log := t.e.quiet.loud("settle"); log && ctx.Err() == nil {
+				t.e.cfg.Logger.Warn("cannot find out who has leases that were moved, trying again", "failures", n, "partitions", len(m.ps), "error", err)
+			}
 		}
 		t.mu.Lock()
-		t.mu.doubtful = append(ps, t.mu.doubtful...)
+		t.mu.doubtful = append(left, t.mu.doubtful...)
 		t.mu.Unlock()
-		if !wait.sleep(ctx) {
+		if len(left) > 0 && !wait.sleep(ctx) {
 			return
 		}
+	}
+}
+
+// settleMove makes a move again until the catalog answers. To read the leases instead would not do: an earlier try may
+// still be on its way to the server, and be applied after they showed the leases as ours and we went on appending. Made
+// again, it either succeeds, and then they are gone, whichever try moved them; or its receiver is fenced, which refuses
+// all tries for ever, and only then the leases tell what an earlier one did.
+func (t *term) settleMove(ctx context.Context, m moving) error {
+	_, err := t.e.cfg.Fleet.MoveLeases(ctx, t.epoch, m.to, partitionsOf(m.ps))
+	switch {
+	case err == nil:
+		t.resign(m.ps)
+		return nil
+	case errors.Is(err, catalog.ErrFenced):
+		t.fail(fmt.Errorf("move leases: %w", err))
+		return nil
+	case errors.Is(err, catalog.ErrUnknownBroker):
+		return t.settleFrom(ctx, m.ps)
+	default:
+		return fmt.Errorf("move leases: %w", translate(err))
 	}
 }
 
@@ -239,7 +266,7 @@ func (t *term) settleFrom(ctx context.Context, ps []lead) error {
 			lost = append(lost, l)
 		}
 	}
-	t.reopen(kept, nil)
+	t.reopen(kept)
 	t.resign(lost)
 	return nil
 }
@@ -263,7 +290,7 @@ func (e *Engine) Lost(leases []catalog.Lease) {
 				// Nothing but our own hand-over moves a lease of a broker epoch that is not fenced.
 				t.fail(fmt.Errorf("the lease of %s went to broker epoch %d: %w", p.tp, l.Holder, catalog.ErrFenced))
 			}
-			lost = append(lost, lead{p, p.mu.leaderEpoch, p.mu.moves})
+			lost = append(lost, lead{p, p.mu.leaderEpoch})
 		}
 		p.mu.Unlock()
 	}

@@ -29,7 +29,6 @@ type partition struct {
 		// closed: held, but nothing is appended and nothing answered that needs the leader: it is being handed over. doubt:
 		// it may have been, the answer was lost.
 		closed, doubt bool
-		moves         int // tries to hand it over
 		watchers      map[*Watcher]struct{}
 
 		// tail are the extents of the tail that end above foldedEnd, by offset. Those of a partition that is followed may

@@ -47,7 +47,7 @@ type term struct {
 		seq         catalog.Sequence
 		lastSeal    time.Time
 		hurry       bool   // seal the open object at once: it is waited for
-		doubtful    []lead // moves whose answer was lost
+		doubtful    []moving // moves whose answer was lost
 		trouble     error  // the last failure of store or catalog, nil after a success
 
 		// tails are the committed and unfolded objects by broker epoch, in sequence order.
