@@ -196,7 +196,7 @@ func startFleet(t *testing.T, change ...func(*Config)) (*testBroker, *fakeCluste
 	c := &fakeCluster{}
 	c.mu.changed = make(chan struct{})
 	c.mu.lost, c.mu.known = map[catalog.TopicPartition]bool{}, map[catalog.TopicPartition]int64{}
-	c.mu.view = &fakeView{version: 1, controller: 3, nodes: []Node{
+	c.mu.view = &fakeView{version: 1, controller: 3, leases: map[catalog.TopicPartition]lease{}, nodes: []Node{
 		fakeNode(11, "c", inside), fakeNode(3, "b", inside, outside), fakeNode(testNode, "a", inside, outside),
 	}}
 	tb := start(t, append([]func(*Config){func(cfg *Config) {

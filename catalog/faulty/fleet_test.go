@@ -16,6 +16,7 @@ import (
 type member struct {
 	*faulty.Catalog
 	catalog.Fleet
+	catalog.Operator
 
 	inner *memory.Catalog
 }
@@ -27,7 +28,7 @@ func TestFleetConformance(t *testing.T) {
 			Open: func(*testing.T) catalogtest.FleetCatalog {
 				inner := first.Open()
 				c := faulty.New(inner, nil)
-				return member{c, c.Fleet(), inner}
+				return member{c, c.Fleet(), inner, inner}
 			},
 			Drop: func(_ *testing.T, h catalogtest.FleetCatalog) { h.(member).inner.Drop() },
 		}

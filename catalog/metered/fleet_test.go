@@ -15,6 +15,7 @@ import (
 type member struct {
 	*metered.Catalog
 	catalog.Fleet
+	catalog.Operator
 
 	inner *memory.Catalog
 }
@@ -28,7 +29,7 @@ func TestFleetConformance(t *testing.T) {
 				Open: func(*testing.T) catalogtest.FleetCatalog {
 					inner := first.Open()
 					c := metered.New(inner, metered.Hooks{Start: func(op string) { told <- op }})
-					return member{c, c.Fleet(), inner}
+					return member{c, c.Fleet(), inner, inner}
 				},
 				Drop: func(_ *testing.T, h catalogtest.FleetCatalog) { h.(member).inner.Drop() },
 			}
