@@ -25,7 +25,15 @@ COMPAT_RECORDS   ?= 2000
 COMPAT_KILLS     ?= 50
 COMPAT_REPORT    := $(CURDIR)/compat-tests/.clients/report.txt
 COMPAT_TIMEOUT   ?= 15m
+<<<<<<< ours
 COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./day ./devstack)
+=======
+COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./day $(CHAOS_PACKAGES))
+# Clusters of real processes being broken; `make chaos` breaks one CHAOS_ROUNDS times, CI a dozen times.
+CHAOS_PACKAGES   := ./chaos ./chaos/proxy ./chaos/history
+CHAOS_ROUNDS     ?= 200
+CHAOS_SEED       ?= $(shell date +%s)
+>>>>>>> theirs
 
 export COMPAT_BOOTSTRAP COMPAT_RECORDS COMPAT_KILLS COMPAT_REPORT
 
@@ -57,6 +65,7 @@ clients: ## Install the Kafka clients of the compatibility tests into compat-tes
 .PHONY: compat
 compat: $(GOTESTSUM) clients $(if $(COMPAT_BOOTSTRAP),,build) ## Test with other people's clients, a few thousand records each.
 	rm -f $(COMPAT_REPORT)
+	$(if $(COMPAT_BOOTSTRAP),,scripts/minio minio)
 	cd compat-tests && $(GOTESTSUM) --format pkgname-and-test-fails -- \
 	  -count=1 -p 1 -parallel 2 -timeout $(COMPAT_TIMEOUT) $(COMPAT_PACKAGES) || \
 	  { cat $(COMPAT_REPORT) 2>/dev/null; exit 1; }
@@ -73,6 +82,17 @@ DAY_PACED   ?= 5m
 .PHONY: day
 day: build ## Play a day of records (minutes, 32 GB of disk), then 5 minutes at its own pace; files, rows, restart, bytes.
 	cd compat-tests && DAY_RECORDS=$(DAY_RECORDS) DAY_PACED=$(DAY_PACED) go test -count=1 -v -timeout 2h ./day
+
+.PHONY: chaos
+chaos: build clients ## Break a cluster of three brokers 200 times (CHAOS_ROUNDS) under load, and judge what clients saw; about an hour.
+	scripts/minio minio
+	cd compat-tests && CHAOS_FULL=1 CHAOS_ROUNDS=$(CHAOS_ROUNDS) CHAOS_SEED=$(CHAOS_SEED) \
+	  go test -count=1 -v -p 1 -timeout 3h $(CHAOS_PACKAGES)
+
+.PHONY: chaos-figures
+chaos-figures: build ## Measure how long writes stand still around the loss of a broker, take-overs and balancing.
+	scripts/minio minio
+	cd compat-tests && go test -count=1 -v -timeout 1h ./chaos/figures
 
 .PHONY: corpora
 corpora: build clients ## Record the requests of real clients anew, as seeds of the fuzz targets; ten minutes.

@@ -1,0 +1,24 @@
+// Package chaos breaks a cluster of real processes, again and again, under
+// idempotent load, and judges what clients saw: package history says by what.
+//
+// A round is one fault: it waits until all is well, does something terrible to
+// one or all of Postgres, MinIO, the brokers and the connections between them
+// (package stack), puts it right, and waits until every partition acknowledges
+// writes again. The faults are in the files faults_*_test.go, one function each;
+// which comes when, and its times, are chosen by a seed.
+//
+// Tests whose cluster cannot go on afterwards are on their own: the catalog
+// restored to an earlier time, and Apache Kafka's producer.
+//
+//	CHAOS_ROUNDS    rounds of TestRounds (default 12; `make chaos`: 200)
+//	CHAOS_SEED      which rounds (default 1)
+//	CHAOS_BROKERS   brokers (default 3)
+//	CHAOS_FAULTS    only faults whose names match this regular expression
+//	CHAOS_FULL      1: faults last as long as they can in production, say half a
+//	                minute of 503s; otherwise a few seconds
+//	CHAOS_LOGS      folder to keep the logs of failed tests in
+//
+// What is not done, and why: brokers have no connections to each other, so none
+// is cut; a proxy's silent cut is not quite a network's (package proxy); power
+// loss is another matter than SIGKILL, and is not tested.
+package chaos
