@@ -16,10 +16,10 @@ const (
 
 // committed notes that sequences up to last are committed. It costs the committer a store and a send that does not block.
 func (t *term) committed(last catalog.Sequence) {
+	t.told.Store(int64(last))
 	if t.e.cfg.Fleet == nil {
 		return
 	}
-	t.told.Store(int64(last))
 	select {
 	case t.tell <- struct{}{}:
 	default:

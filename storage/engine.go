@@ -37,7 +37,10 @@ type Engine struct {
 	}
 
 	cancel  context.CancelFunc
-	closing atomic.Bool // no new term
+	closing atomic.Bool           // no new term
+	stopped atomic.Pointer[error] // why there will be no term any more
+	lost    chan error            // capacity 1
+	newest  atomic.Int64          // the largest broker epoch that the catalog was seen to have given out
 	wg      sync.WaitGroup
 
 	mu struct {
@@ -62,6 +65,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{cfg: cfg, tail: &tailCache{budget: cfg.TailCacheBytes}, rewrite: make(chan struct{}, 1), nudge: make(chan struct{}, 1)}
+	e.lost = make(chan error, 1)
 	e.mu.partitions = make(map[catalog.TopicPartition]*partition)
 	e.mu.waiting = make(map[catalog.TopicPartition]map[*Watcher]struct{})
 	e.mu.held = make(map[catalog.TopicID]int)
@@ -91,6 +95,10 @@ func (e *Engine) live(ctx context.Context, t *term) {
 		if ctx.Err() != nil || e.closing.Load() {
 			return
 		}
+		if err = t.whyEnded(ctx, err); fatal(err) {
+			e.lose(ctx, err)
+			return
+		}
 		e.cfg.Logger.Warn("broker epoch ended, registering anew", "broker_epoch", t.epoch, "error", err)
 		wait := backoff{}
 		if time.Since(t.start) < time.Second && !wait.sleep(ctx) { // one that ended at once: do not spin
@@ -99,6 +107,10 @@ func (e *Engine) live(ctx context.Context, t *term) {
 		for {
 			if t, err = e.begin(ctx); err == nil {
 				break
+			}
+			if fatal(err) {
+				e.lose(ctx, err)
+				return
 			}
 			if n, log := e.quiet.loud("begin"); log {
 				e.cfg.Logger.Error("cannot begin a new broker epoch, trying again", "failures", n, "error", err)
@@ -256,6 +268,8 @@ func (e *Engine) NextProducerID(ctx context.Context) (int64, error) {
 func (e *Engine) Ready() error {
 	t := e.term.Load()
 	switch {
+	case e.stopped.Load() != nil:
+		return *e.stopped.Load()
 	case t == nil:
 		return errors.New("no broker epoch: the catalog does not take a registration")
 	case !t.trusted():
@@ -284,7 +298,10 @@ func (e *Engine) Close(ctx context.Context) error {
 	// Not ctx: it may have run out while draining, and the leases must be given up all the same.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), resignTimeout)
 	defer cancel()
-	if err := e.cfg.Catalog.FenceBroker(last, e.lastEpoch, catalog.FenceResigned); err != nil {
+	// What is not this engine's catalog any more is not told of its end: whoever finds it dead would sweep.
+	if e.stopped.Load() != nil {
+		// nothing to give up
+	} else if err := e.cfg.Catalog.FenceBroker(last, e.lastEpoch, catalog.FenceResigned); err != nil {
 		errs = append(errs, fmt.Errorf("resign the broker epoch: %w", err))
 	}
 	e.tail.clear()

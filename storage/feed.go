@@ -51,6 +51,7 @@ type cursor struct {
 	after  catalog.Sequence
 	folded catalog.Sequence
 	merges int64
+	readAt time.Time // when after was read
 }
 
 func (f *feed) init() {
@@ -129,6 +130,10 @@ func (t *term) follow(ctx context.Context) {
 			continue
 		}
 		if ctx.Err() != nil {
+			return
+		}
+		if fatal(err) {
+			t.fail(err)
 			return
 		}
 		if n, log := t.e.quiet.loud("follow"); log {
@@ -233,6 +238,7 @@ func (t *term) readAll(ctx context.Context, tails []catalog.BrokerTail, asked ti
 		missed = !listed[epoch]
 	}
 	f.newest = newest
+	t.e.sawEpoch(newest)
 	for epoch := range f.cursors {
 		if !listed[epoch] { // folded to its end, which we may not have seen
 			t.dropFolded(epoch, endOfTail)
@@ -242,7 +248,7 @@ func (t *term) readAll(ctx context.Context, tails []catalog.BrokerTail, asked ti
 	}
 	for i := range tails {
 		if tails[i].Epoch != t.epoch {
-			m, err := t.readEpoch(ctx, &tails[i])
+			m, err := t.readEpoch(ctx, &tails[i], asked)
 			missed = missed || m
 			if err != nil {
 				if missed {
@@ -264,12 +270,15 @@ func (t *term) readAll(ctx context.Context, tails []catalog.BrokerTail, asked ti
 const endOfTail = catalog.Sequence(1<<63 - 1)
 
 // readEpoch brings one broker epoch to its position. It reports whether rows were folded before they were read.
-func (t *term) readEpoch(ctx context.Context, bt *catalog.BrokerTail) (missed bool, err error) {
+func (t *term) readEpoch(ctx context.Context, bt *catalog.BrokerTail, asked time.Time) (missed bool, err error) {
 	c := t.feed.cursors[bt.Epoch]
 	if c == nil {
 		c = &cursor{after: bt.Folded, folded: bt.Folded, merges: bt.Merges}
 		t.feed.cursors[bt.Epoch] = c
 		missed = bt.Folded > 0
+	}
+	if err := c.checkFollowed(bt, asked); err != nil {
+		return false, err
 	}
 	if bt.Folded > c.folded {
 		t.dropFolded(bt.Epoch, bt.Folded)
@@ -319,7 +328,7 @@ func (t *term) readOn(ctx context.Context, epoch catalog.BrokerEpoch, c *cursor,
 			if err := t.takeRow(&rows[i], c.after); err != nil {
 				return err
 			}
-			c.after = rows[i].Last
+			c.after, c.readAt = rows[i].Last, time.Now()
 		}
 		if hook := t.e.cfg.Hooks.Followed; hook != nil {
 			hook(len(rows), t.e.clock.now().Sub(rows[0].CommittedAt))

@@ -75,6 +75,10 @@ func (e *Engine) begin(ctx context.Context) (*term, error) {
 		return nil, fmt.Errorf("register the broker: %w", err)
 	}
 	e.clock.note(b.LastHeartbeat)
+	if int64(b.Epoch) <= e.newest.Load() {
+		return nil, fmt.Errorf("%w (it gave out broker epoch %d, and had given out %d)", ErrCatalogLost, b.Epoch, e.newest.Load())
+	}
+	e.sawEpoch(b.Epoch)
 	if err := e.claim(ctx, b.Epoch); err != nil {
 		return nil, err
 	}
@@ -297,7 +301,7 @@ func (t *term) renew(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		asked := time.Now()
+		asked, known := time.Now(), catalog.Sequence(t.told.Load())
 		beat, err := t.e.cfg.Catalog.Heartbeat(ctx, t.epoch)
 		status := "ok"
 		switch {
@@ -305,6 +309,9 @@ func (t *term) renew(ctx context.Context) {
 			t.e.clock.note(beat.Now)
 			t.trust(asked)
 			t.positions(&beat, asked)
+			if lost := behind(beat.Tails, t.epoch, known); lost != nil {
+				t.fail(lost)
+			}
 		case errors.Is(err, catalog.ErrFenced):
 			status = "lost"
 			t.fail(fmt.Errorf("renew the session: %w", err))

@@ -27,6 +27,7 @@ func (n *Node) Run(ctx context.Context) error {
 	case err = <-failed:
 		running--
 	case err = <-n.superseded():
+	case err = <-n.engine.Stopped():
 	}
 	n.log.Info("stopping")
 	n.phase.Store(&stopping)
