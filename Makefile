@@ -25,15 +25,11 @@ COMPAT_RECORDS   ?= 2000
 COMPAT_KILLS     ?= 50
 COMPAT_REPORT    := $(CURDIR)/compat-tests/.clients/report.txt
 COMPAT_TIMEOUT   ?= 15m
-<<<<<<< ours
-COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./day ./devstack)
-=======
-COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./day $(CHAOS_PACKAGES))
 # Clusters of real processes being broken; `make chaos` breaks one CHAOS_ROUNDS times, CI a dozen times.
 CHAOS_PACKAGES   := ./chaos ./chaos/proxy ./chaos/history
 CHAOS_ROUNDS     ?= 200
 CHAOS_SEED       ?= $(shell date +%s)
->>>>>>> theirs
+COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./day ./devstack $(CHAOS_PACKAGES))
 
 export COMPAT_BOOTSTRAP COMPAT_RECORDS COMPAT_KILLS COMPAT_REPORT
 
@@ -63,9 +59,8 @@ clients: ## Install the Kafka clients of the compatibility tests into compat-tes
 	scripts/clients
 
 .PHONY: compat
-compat: $(GOTESTSUM) clients $(if $(COMPAT_BOOTSTRAP),,build) ## Test with other people's clients, a few thousand records each.
+compat: $(GOTESTSUM) clients $(if $(COMPAT_BOOTSTRAP),,build servers) ## Test with other people's clients, a few thousand records each.
 	rm -f $(COMPAT_REPORT)
-	$(if $(COMPAT_BOOTSTRAP),,scripts/minio minio)
 	cd compat-tests && $(GOTESTSUM) --format pkgname-and-test-fails -- \
 	  -count=1 -p 1 -parallel 2 -timeout $(COMPAT_TIMEOUT) $(COMPAT_PACKAGES) || \
 	  { cat $(COMPAT_REPORT) 2>/dev/null; exit 1; }
@@ -84,14 +79,12 @@ day: build ## Play a day of records (minutes, 32 GB of disk), then 5 minutes at 
 	cd compat-tests && DAY_RECORDS=$(DAY_RECORDS) DAY_PACED=$(DAY_PACED) go test -count=1 -v -timeout 2h ./day
 
 .PHONY: chaos
-chaos: build clients ## Break a cluster of three brokers 200 times (CHAOS_ROUNDS) under load, and judge what clients saw; about an hour.
-	scripts/minio minio
+chaos: build clients servers ## Break a cluster of three brokers 200 times (CHAOS_ROUNDS) under load, and judge what clients saw; about an hour.
 	cd compat-tests && CHAOS_FULL=1 CHAOS_ROUNDS=$(CHAOS_ROUNDS) CHAOS_SEED=$(CHAOS_SEED) \
 	  go test -count=1 -v -p 1 -timeout 3h $(CHAOS_PACKAGES)
 
 .PHONY: chaos-figures
-chaos-figures: build ## Measure how long writes stand still around the loss of a broker, take-overs and balancing.
-	scripts/minio minio
+chaos-figures: build servers ## Measure how long writes stand still around the loss of a broker, take-overs and balancing.
 	cd compat-tests && go test -count=1 -v -timeout 1h ./chaos/figures
 
 .PHONY: corpora
