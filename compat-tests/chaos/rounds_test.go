@@ -111,8 +111,8 @@ func TestRounds(t *testing.T) {
 		report.add(f.name, gaps)
 		t.Logf("round %3d %-22s %5.1f s, longest gap %s, median %s (%s)", i+1, f.name, time.Since(begin).Seconds(),
 			gaps.Max().Round(time.Millisecond), gaps.Median().Round(time.Millisecond), strings.Join(r.details, ", "))
+		require.NoError(t, s.Faults(), "round %d of seed %d: %s: %v", i+1, seed, f.name, err)
 		require.NoError(t, err, "round %d of seed %d: %s", i+1, seed, f.name)
-		require.NoError(t, s.Faults())
 		require.Empty(t, l.History.Violations(), "round %d of seed %d: %s", i+1, seed, f.name)
 	}
 	records := l.End(t, s)

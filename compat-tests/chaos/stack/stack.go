@@ -147,6 +147,22 @@ func (s *Stack) Heal(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Ended tells of brokers that ended without being told to.
+func (s *Stack) Ended() error {
+	var errs []error
+	for _, b := range s.Brokers {
+		if !b.Running() {
+			continue
+		}
+		select {
+		case <-b.ended:
+			errs = append(errs, fmt.Errorf("%s ended by itself: %s", b.name, b.cmd.ProcessState))
+		default:
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // fault is what no broker may ever write.
 func (b *Broker) fault() error {
 	if said := b.wrote("panic: ", "panic recovered", "DATA RACE", "fatal error: "); said != "" {
@@ -155,9 +171,9 @@ func (b *Broker) fault() error {
 	return nil
 }
 
-// Faults are the panics of all brokers.
+// Faults are the panics of all brokers, and those that ended by themselves.
 func (s *Stack) Faults() error {
-	var errs []error
+	errs := []error{s.Ended()}
 	for _, b := range s.Brokers {
 		errs = append(errs, b.fault())
 	}
