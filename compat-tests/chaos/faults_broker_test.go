@@ -48,19 +48,35 @@ func killController(r *round) error {
 
 func (r *round) killOne(b *stack.Broker) error {
 	r.note("broker %d", b.ID)
+	epoch, err := r.epoch(b.ID)
+	if err != nil {
+		return err
+	}
+	since := time.Now()
 	if err := b.Kill(); err != nil {
 		return err
 	}
-	return r.othersTakeOver(time.Now())
+	return r.othersTakeOver(epoch, since)
 }
 
-// othersTakeOver waits until all partitions take writes without the brokers that
-// do not run; alone, a broker has nobody to take over.
-func (r *round) othersTakeOver(since time.Time) error {
+// othersTakeOver waits until all partitions take writes without a broker epoch;
+// alone, a broker has nobody to take over.
+func (r *round) othersTakeOver(epoch int64, since time.Time) error {
 	if len(r.Brokers) == 1 {
 		return nil
 	}
-	if err := r.load.AwaitAcks(r.ctx, since.Add(time.Millisecond), recoverWithin); err != nil {
+	// Answers that were under way come in after the fault.
+	for s := (session{}); !s.fenced && !s.gone; {
+		var err error
+		if s, err = r.session(epoch); err != nil {
+			return err
+		}
+		if time.Since(since) > recoverWithin {
+			return fmt.Errorf("nobody fenced broker epoch %d within %s", epoch, recoverWithin)
+		}
+		r.wait(10 * time.Millisecond)
+	}
+	if err := r.load.AwaitAcks(r.ctx, time.Now(), recoverWithin); err != nil {
 		return fmt.Errorf("nobody took over: %w", err)
 	}
 	r.note("taken over after %s", time.Since(since).Round(time.Millisecond))
@@ -109,7 +125,7 @@ func freezeLeader(r *round) error {
 		return err
 	}
 	if len(r.Brokers) > 1 {
-		if err := r.othersTakeOver(since); err != nil {
+		if err := r.othersTakeOver(epoch, since); err != nil {
 			return err
 		}
 		r.wait(time.Second) // the others write on
@@ -119,9 +135,6 @@ func freezeLeader(r *round) error {
 	fenced, err := r.session(epoch)
 	if err != nil {
 		return err
-	}
-	if len(r.Brokers) > 1 && !fenced.gone && !fenced.fenced {
-		return fmt.Errorf("others lead what broker epoch %d led, and it is not fenced", epoch)
 	}
 	// Asked while it cannot answer: it answers first thing when it wakes up.
 	answered := r.askAtEnd(asker, partition)

@@ -311,14 +311,23 @@ func (l *Load) readAll(ctx context.Context, t *testing.T, s *stack.Stack, ends m
 			missing[p] = true
 		}
 	}
+	next := map[int32]int64{}
 	for len(missing) > 0 {
-		fetches := cl.PollFetches(ctx)
-		require.NoError(t, ctx.Err(), "reading everything took too long; partitions %v are missing", missing)
+		poll, cancel := context.WithTimeout(ctx, readWithin)
+		fetches := cl.PollFetches(poll)
+		cancel()
 		l.Take(fetches, "judge", true)
 		fetches.EachRecord(func(r *kgo.Record) {
+			next[r.Partition] = r.Offset + 1
 			if r.Offset >= ends[r.Partition]-1 {
 				delete(missing, r.Partition)
 			}
 		})
+		if poll.Err() != nil {
+			require.Fail(t, "reading everything does not get on", "partitions %v of %v; read up to %v of %v", missing, l.Topic, next, ends)
+		}
 	}
 }
+
+// readWithin is how long a reader of the whole topic may get nothing.
+const readWithin = 45 * time.Second
