@@ -52,6 +52,7 @@ type fetchRun struct {
 	near      *placer // of partitions for a client in another rack; nil: the client stays
 	rack      string  // of that client
 	began     time.Time
+	until     time.Time // when to answer with what was gathered
 	s         *session
 	version   int16
 	full      bool // every partition is answered, not only what changed
@@ -195,6 +196,7 @@ func (f *fetchRun) run(minBytes int, wait time.Duration, began time.Time) error 
 	for !enough() {
 		select {
 		case <-s.watcher.C():
+			f.until = time.Now().Add(gatherWithin)
 			s.takeMoved(f.examine)
 		case <-t.C:
 			return nil
@@ -209,6 +211,7 @@ func (f *fetchRun) run(minBytes int, wait time.Duration, began time.Time) error 
 
 // pass examines every dirty partition, in order.
 func (f *fetchRun) pass() {
+	f.until = time.Now().Add(gatherWithin)
 	for _, p := range f.s.dirty {
 		if f.ctx.Err() != nil {
 			return
@@ -225,6 +228,10 @@ func (f *fetchRun) drop(p *sessionPart) {
 		p.read = nil
 	}
 }
+
+// gatherWithin is how long an answer gathers what has to come from the store. What it has by then is answered: a client
+// gives a request up after a while, and would ask for the same again.
+const gatherWithin = 500 * time.Millisecond
 
 // examine finds out what there is of one partition, within what the answer has room for.
 func (f *fetchRun) examine(p *sessionPart) {
@@ -271,7 +278,7 @@ func (f *fetchRun) examine(p *sessionPart) {
 		read = f.b.follower.ReadFollower
 	}
 	err := read(f.ctx, storage.ReadRequest{
-		TP: tp, Offset: p.offset, MaxBytes: limit, MinOne: f.bytes == 0, ReadCommitted: f.committed,
+		TP: tp, Offset: p.offset, MaxBytes: limit, MinOne: f.bytes == 0, Until: f.until, ReadCommitted: f.committed,
 	}, rd)
 	defer f.settle()
 	if err != nil {

@@ -83,6 +83,9 @@ type ReadRequest struct {
 	MaxBytes int
 	// MinOne: return the first batch even if it is larger than MaxBytes (Kafka: at least one batch per request).
 	MinOne bool
+	// Until ends a read early, with what it has: after it, catalog and store are asked for the batch of MinOne only. Zero:
+	// never. A log of small objects that no cache holds can take longer to read than its client waits, and then again.
+	Until time.Time
 	// ReadCommitted: stop at the last stable offset.
 	ReadCommitted bool
 }

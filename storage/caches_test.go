@@ -61,3 +61,26 @@ func TestCacheStatsAllocateNothing(t *testing.T) {
 	e := newWorld(t, 1).open()
 	require.Zero(t, testing.AllocsPerRun(100, func() { _ = e.CacheStats() }))
 }
+
+// A client that asks for much gets a part of it in time, where each object has to come from the store.
+func TestReadEndsInTime(t *testing.T) {
+	ctx := t.Context()
+	w := newWorld(t, 1)
+	e := w.open(func(c *Config) { c.TailCacheBytes, c.BlockCacheBytes, c.MergeInterval = 1, 1, time.Hour })
+	const records = 20
+	for i := range records {
+		require.NoError(t, w.produce(ctx, e, w.logs[0], value(0, i, 100)))
+	}
+	read := func(minOne bool, until time.Time) (bytes int) {
+		var r Read
+		defer r.Release()
+		require.NoError(t, e.Read(ctx, ReadRequest{TP: w.logs[0].tp, MaxBytes: 1 << 20, MinOne: minOne, Until: until}, &r))
+		return r.Bytes
+	}
+	over := time.Now().Add(-time.Second)
+	one := read(true, over)
+	require.Positive(t, one, "at least one batch")
+	require.Zero(t, read(false, over))
+	require.Equal(t, records*one, read(true, time.Time{}))
+	require.Equal(t, records*one, read(true, time.Now().Add(time.Hour)))
+}

@@ -41,6 +41,9 @@ func (e *Engine) read(ctx context.Context, p *partition, req *ReadRequest, follo
 		if err != nil || step.done {
 			return err
 		}
+		if enough := dst.Bytes > 0 || !req.MinOne; enough && !req.Until.IsZero() && time.Now().After(req.Until) {
+			return nil
+		}
 		if step.rows {
 			err := e.loadRows(ctx, p, offset)
 			if errors.Is(err, errStaleRow) && retries < 2 {
