@@ -46,9 +46,9 @@ type term struct {
 		idle        chan struct{} // closed when inflight gets empty, if somebody drains
 		seq         catalog.Sequence
 		lastSeal    time.Time
-		hurry       bool   // seal the open object at once: it is waited for
+		hurry       bool     // seal the open object at once: it is waited for
 		doubtful    []moving // moves whose answer was lost
-		trouble     error  // the last failure of store or catalog, nil after a success
+		trouble     error    // the last failure of store or catalog, nil after a success
 
 		// tails are the committed and unfolded objects by broker epoch, in sequence order.
 		tails map[catalog.BrokerEpoch][]*tailObject

@@ -121,7 +121,7 @@ func TestRounds(t *testing.T) {
 }
 
 // smallCaches make a broker read back from the store what is not just written.
-var smallCaches = []string{"--cache-bytes=1MiB", "--tail-cache-bytes=1MiB"}
+var smallCaches = []string{"--cache-bytes=8MiB", "--tail-cache-bytes=1MiB"}
 
 // play plays one round.
 func (r *round) play(f fault) (history.Gaps, error) {

@@ -284,7 +284,7 @@ func (l *Load) End(t *testing.T, s *stack.Stack) (records int64) {
 	t.Helper()
 	close(l.stopping)
 	l.producing.Wait()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // readAll finds out sooner when it does not get on
 	defer cancel()
 	listed, err := kadm.NewClient(s.Client(t, Options()...)).ListEndOffsets(ctx, l.Topic)
 	require.NoError(t, err)
