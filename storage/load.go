@@ -188,8 +188,8 @@ func (t *term) openTail(page []*bringing) error {
 // defect, or a manifest that was damaged: nothing may be appended then.
 func (b *bringing) leadLocked(t *term) error {
 	p, e := b.p, t.e
-	if b.lease == nil && p.mu.term != t || b.lease != nil && p.mu.term == t && p.mu.leaderEpoch >= int32(b.lease.Epoch) {
-		return nil // given away, or taken by another call, meanwhile
+	if b.lease == nil && (p.mu.term != t || p.mu.loaded) || b.lease != nil && p.mu.term == t && p.mu.leaderEpoch >= int32(b.lease.Epoch) {
+		return nil // given away, or taken or loaded by another call, meanwhile: what was appended since must stay
 	}
 	ps, err := decodeProducers(b.state.Producers)
 	if err != nil {
