@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -17,6 +18,8 @@ type lateAnswer struct {
 	mu    sync.Mutex
 	loads chan struct{} // of the next LoadPartitions; nil: at once
 	held  chan struct{} // closed when an answer is held back
+
+	commits chan struct{} // of all commits
 }
 
 func (c *lateAnswer) LoadPartitions(ctx context.Context, tps []catalog.TopicPartition) ([]catalog.PartitionState, error) {
@@ -30,6 +33,14 @@ func (c *lateAnswer) LoadPartitions(ctx context.Context, tps []catalog.TopicPart
 		<-gate
 	}
 	return states, err
+}
+
+func (c *lateAnswer) Commit(ctx context.Context, epoch catalog.BrokerEpoch, entries []catalog.TailEntry) (time.Time, error) {
+	at, err := c.Catalog.Commit(ctx, epoch, entries)
+	if c.commits != nil {
+		<-c.commits
+	}
+	return at, err
 }
 
 // A load that is under way while its partition goes to another broker and comes back must not undo what was appended since.
@@ -71,5 +82,44 @@ func TestALateLoadFindsThePartitionBack(t *testing.T) {
 		require.NoError(t, err)
 		l.ack(t, got.BaseOffset, [][]byte{[]byte("one"), []byte("two")}[i])
 	}
+	f.check(ctx, a.Engine)
+}
+
+// Followers may learn of a commit before its leader hears the answer. Who read there and comes to the leader asks for an
+// offset that exists.
+func TestAFollowerAheadOfItsLeader(t *testing.T) {
+	ctx := t.Context()
+	f := newFleet(t, 1)
+	tp := f.logs[0].tp
+	cat := &lateAnswer{commits: make(chan struct{})}
+	answer := sync.OnceFunc(func() { close(cat.commits) })
+	a := f.join(1, func(c *Config) { cat.Catalog, c.Catalog = c.Catalog, cat })
+	b := f.join(2)
+	t.Cleanup(answer)
+	require.NoError(t, a.Acquire(ctx, f.tps()))
+	p, err := f.send(ctx, a.Engine, f.logs[0], 0, []byte("one"))
+	require.NoError(t, err)
+	var r Read
+	require.Eventually(t, func() bool {
+		require.NoError(t, b.term.Load().look(ctx, nil, time.Time{}))
+		require.NoError(t, b.ReadFollower(ctx, ReadRequest{TP: tp}, &r))
+		return r.HighWatermark == 1
+	}, 10*time.Second, time.Millisecond)
+
+	require.NoError(t, a.Read(ctx, ReadRequest{TP: tp, Offset: 1, MaxBytes: 100, MinOne: true}, &r), "a consumer would skip data")
+	require.Zero(t, r.Bytes)
+	require.Zero(t, r.HighWatermark)
+	require.ErrorIs(t, a.Read(ctx, ReadRequest{TP: tp, Offset: 2, MaxBytes: 100}, &r), ErrOffsetOutOfRange)
+	epoch, err := a.Leader(tp)
+	require.NoError(t, err)
+	end, err := a.EndOfEpoch(ctx, tp, epoch)
+	require.NoError(t, err)
+	require.Equal(t, EpochEnd{Epoch: epoch, End: 1}, end, "a consumer would believe in a truncation")
+
+	answer()
+	<-p.Done()
+	got, err := p.Result()
+	require.NoError(t, err)
+	f.logs[0].ack(t, got.BaseOffset, []byte("one"))
 	f.check(ctx, a.Engine)
 }

@@ -132,7 +132,12 @@ func (p *partition) step(req *ReadRequest, offset int64, follower bool, dst *Rea
 	if req.ReadCommitted {
 		limit = off.LastStable
 	}
-	if req.Offset < off.LogStart || req.Offset > off.HighWatermark {
+	end := off.HighWatermark
+	if !follower {
+		// Followers may know of a commit whose answer is still on its way here, and have sent a consumer on: up to here it exists, or will.
+		end = max(end, p.mu.next)
+	}
+	if req.Offset < off.LogStart || req.Offset > end {
 		if !follower && (p.mu.closed || !p.mu.term.trusted()) { // another broker may know better, and a consumer would skip data
 			return stored{}, fmt.Errorf("read %s: lease not renewed in time: %w", p.tp, ErrNotLeader)
 		}
@@ -292,7 +297,8 @@ func (e *Engine) EndOfEpoch(ctx context.Context, tp catalog.TopicPartition, epoc
 	}
 	defer p.mu.Unlock()
 	if epoch == p.mu.leaderEpoch {
-		return EpochEnd{Epoch: epoch, End: p.offsetsLocked().HighWatermark}, nil
+		// As Kafka, also what is not committed: followers may know of a commit whose answer is still on its way here.
+		return EpochEnd{Epoch: epoch, End: max(p.offsetsLocked().HighWatermark, p.mu.next)}, nil
 	}
 	if epoch > p.mu.leaderEpoch || epoch < 0 {
 		return EpochEnd{Epoch: -1, End: -1}, nil
