@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +11,83 @@ import (
 
 	"github.com/streamhouse/streamhouse/catalog"
 )
+
+// muteFleet applies the first move and answers nothing; it refuses the next ones until it answers again.
+type muteFleet struct {
+	catalog.Fleet
+
+	mu    sync.Mutex
+	tries int
+	open  bool
+	again chan struct{} // closed when a move was answered
+}
+
+func (m *muteFleet) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch, tps []catalog.TopicPartition) ([]catalog.Lease, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.open {
+		defer close(m.again)
+		return m.Fleet.MoveLeases(ctx, epoch, to, tps)
+	}
+	if m.tries++; m.tries == 1 {
+		if _, err := m.Fleet.MoveLeases(ctx, epoch, to, tps); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("no answer: %w", catalog.ErrUnavailable)
+}
+
+func (m *muteFleet) answer() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.open = true
+}
+
+// A partition that went away in a move whose answer was lost, and came back, is not led before that move is settled: it is
+// made again, and would take the lease away from a leader that goes on appending.
+func TestAMoveInDoubtDoesNotMeetItsPartitionBack(t *testing.T) {
+	for _, told := range []bool{false, true} {
+		t.Run(fmt.Sprint("told of the loss ", told), func(t *testing.T) {
+			ctx := t.Context()
+			f := newFleet(t, 1)
+			mute := &muteFleet{again: make(chan struct{})}
+			a := f.join(1, func(c *Config) { mute.Fleet, c.Fleet = c.Fleet, mute })
+			b := f.join(2)
+			require.NoError(t, a.Acquire(ctx, f.tps()))
+			require.NoError(t, f.produce(ctx, a.Engine, f.logs[0], []byte("before")))
+			asked, cancel := context.WithCancel(ctx)
+			done := make(chan error)
+			go func() { done <- a.HandOver(asked, f.tps(), b.Epoch()) }()
+			require.Eventually(t, func() bool {
+				mute.mu.Lock()
+				defer mute.mu.Unlock()
+				return mute.tries > 0
+			}, 10*time.Second, time.Millisecond)
+			cancel()
+			require.ErrorIs(t, <-done, ErrUnavailable)
+			if told {
+				a.Lost(f.leases(b.Epoch()))
+			}
+			require.NoError(t, b.Adopt(ctx, f.leases(b.Epoch())))
+			require.NoError(t, f.produce(ctx, b.Engine, f.logs[0], []byte("there")))
+			require.NoError(t, b.HandOver(ctx, f.tps(), a.Epoch()))
+			require.Len(t, f.leases(a.Epoch()), 1)
+			require.ErrorIs(t, a.Adopt(ctx, f.leases(a.Epoch())), ErrUnavailable, "the move may be made again at any time")
+			mute.answer()
+			<-mute.again
+			require.Eventually(t, func() bool { return len(a.Held()) == 0 }, 10*time.Second, time.Millisecond)
+			require.Len(t, f.leases(b.Epoch()), 1)
+			_, err := a.Leader(f.logs[0].tp)
+			require.ErrorIs(t, err, ErrNotLeader)
+			require.NoError(t, b.Adopt(ctx, f.leases(b.Epoch())))
+			require.NoError(t, f.produce(ctx, b.Engine, f.logs[0], []byte("again")))
+			require.NoError(t, b.HandOver(ctx, f.tps(), a.Epoch()))
+			require.NoError(t, a.Adopt(ctx, f.leases(a.Epoch())), "the move is settled")
+			require.NoError(t, f.produce(ctx, a.Engine, f.logs[0], []byte("back")))
+			f.check(ctx, a.Engine)
+		})
+	}
+}
 
 // lateAnswer holds the answers of some calls back.
 type lateAnswer struct {

@@ -135,20 +135,24 @@ func (t *term) move(ctx context.Context, ps []lead, to catalog.BrokerEpoch) erro
 		}
 		l.p.mu.Unlock()
 	}
+	t.name(ps)
 	began, wait, doubt := time.Now(), backoff{}, false
 	for {
 		_, err := t.e.cfg.Fleet.MoveLeases(ctx, t.epoch, to, partitionsOf(ps))
 		switch {
 		case err == nil: // those that the answer leaves out are not ours either
+			t.settled(ps)
 			t.resign(ps)
 			return nil
 		case errors.Is(err, catalog.ErrFenced):
 			t.fail(fmt.Errorf("move leases: %w", err))
 			return translate(err)
 		case errors.Is(err, catalog.ErrInvalid), errors.Is(err, catalog.ErrNoSpace) && !doubt:
+			t.settled(ps)
 			t.reopen(ps)
 			return translate(err)
 		case errors.Is(err, catalog.ErrUnknownBroker) && !doubt:
+			t.settled(ps)
 			t.reopen(ps)
 			return fmt.Errorf("the receiver is gone: %w", err)
 		case errors.Is(err, catalog.ErrUnknownBroker), errors.Is(err, catalog.ErrClosed),
@@ -164,6 +168,25 @@ func (t *term) move(ctx context.Context, ps []lead, to catalog.BrokerEpoch) erro
 type moving struct {
 	ps []lead
 	to catalog.BrokerEpoch
+}
+
+// name notes that a move names partitions. Until it is settled none of them is taken over again, even if it comes back
+// meanwhile: the move, made again, would take the lease from a leader that goes on appending.
+func (t *term) name(ps []lead) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, l := range ps {
+		t.mu.moving[l.p.tp] = struct{}{}
+	}
+}
+
+// settled notes that a move was answered, and will not be made again.
+func (t *term) settled(ps []lead) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, l := range ps {
+		delete(t.mu.moving, l.p.tp)
+	}
 }
 
 func partitionsOf(ps []lead) []catalog.TopicPartition {
@@ -230,6 +253,7 @@ func (t *term) settleMove(ctx context.Context, m moving) error {
 	_, err := t.e.cfg.Fleet.MoveLeases(ctx, t.epoch, m.to, partitionsOf(m.ps))
 	switch {
 	case err == nil:
+		t.settled(m.ps)
 		t.resign(m.ps)
 		return nil
 	case errors.Is(err, catalog.ErrFenced):
@@ -266,6 +290,7 @@ func (t *term) settleFrom(ctx context.Context, ps []lead) error {
 			lost = append(lost, l)
 		}
 	}
+	t.settled(ps)
 	t.reopen(kept)
 	t.resign(lost)
 	return nil

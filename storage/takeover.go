@@ -82,10 +82,19 @@ func (e *Engine) Adopt(ctx context.Context, leases []catalog.Lease) error {
 // The rows are loaded after the tail was read: whatever was folded in between is in them, so that nothing has to be looked
 // at twice, and a take-over asks the same few things whatever the number of partitions.
 func (t *term) takeOver(ctx context.Context, leases []catalog.Lease) error {
-	news := t.newLeases(leases)
-	if len(news) == 0 {
-		return nil
+	news, moving := t.newLeases(leases)
+	if len(news) > 0 {
+		if err := t.takeOverNew(ctx, news); err != nil {
+			return err
+		}
 	}
+	if moving > 0 {
+		return fmt.Errorf("take over %d partitions: a move of them is not settled yet: %w", moving, ErrUnavailable)
+	}
+	return nil
+}
+
+func (t *term) takeOverNew(ctx context.Context, news []catalog.Lease) error {
 	if t.e.cfg.Fleet != nil {
 		if err := t.look(ctx, nil, time.Time{}); err != nil {
 			return fmt.Errorf("take over %d partitions: %w", len(news), translate(err))
@@ -129,9 +138,9 @@ func (t *term) takeOver(ctx context.Context, leases []catalog.Lease) error {
 }
 
 // newLeases are those that are ours and not led under yet. What is held under an earlier lease epoch went away and came
-// back without our knowing, in a move whose answer was lost: others may have appended.
-func (t *term) newLeases(leases []catalog.Lease) []catalog.Lease {
-	var out []catalog.Lease
+// back without our knowing, in a move whose answer was lost: others may have appended. Those that a move still names are
+// only counted.
+func (t *term) newLeases(leases []catalog.Lease) (out []catalog.Lease, moving int) {
 	for _, l := range leases {
 		if l.Holder != t.epoch {
 			continue
@@ -144,9 +153,16 @@ func (t *term) newLeases(leases []catalog.Lease) []catalog.Lease {
 				continue
 			}
 		}
+		t.mu.Lock()
+		_, named := t.mu.moving[l.TopicPartition]
+		t.mu.Unlock()
+		if named {
+			moving++
+			continue
+		}
 		out = append(out, l)
 	}
-	return out
+	return out, moving
 }
 
 func (p *partition) newLocked(t *term, l *catalog.Lease) bool {

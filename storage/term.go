@@ -46,9 +46,10 @@ type term struct {
 		idle        chan struct{} // closed when inflight gets empty, if somebody drains
 		seq         catalog.Sequence
 		lastSeal    time.Time
-		hurry       bool     // seal the open object at once: it is waited for
-		doubtful    []moving // moves whose answer was lost
-		trouble     error    // the last failure of store or catalog, nil after a success
+		hurry       bool                                // seal the open object at once: it is waited for
+		doubtful    []moving                            // moves whose answer was lost
+		moving      map[catalog.TopicPartition]struct{} // named by moves that are under way, or may be made again
+		trouble     error                               // the last failure of store or catalog, nil after a success
 
 		// tails are the committed and unfolded objects by broker epoch, in sequence order.
 		tails map[catalog.BrokerEpoch][]*tailObject
@@ -96,6 +97,7 @@ func (e *Engine) begin(ctx context.Context) (*term, error) {
 	t.mu.seq = b.LastSequence
 	t.mu.room = make(chan struct{})
 	t.mu.tails = make(map[catalog.BrokerEpoch][]*tailObject)
+	t.mu.moving = make(map[catalog.TopicPartition]struct{})
 	if err := t.load(ctx); err != nil {
 		// Nobody was given this term: appends go only where a lease was installed, which is the last step.
 		e.endTerm(t)
