@@ -201,3 +201,37 @@ func TestAFollowerAheadOfItsLeader(t *testing.T) {
 	f.logs[0].ack(t, got.BaseOffset, []byte("one"))
 	f.check(ctx, a.Engine)
 }
+
+// damaged answers nonsense for the producers of one partition.
+type damaged struct {
+	catalog.Catalog
+
+	tp catalog.TopicPartition
+}
+
+func (c *damaged) LoadPartitions(ctx context.Context, tps []catalog.TopicPartition) ([]catalog.PartitionState, error) {
+	states, err := c.Catalog.LoadPartitions(ctx, tps)
+	for i := range states {
+		if states[i].TopicPartition == c.tp {
+			states[i].Producers = []byte("nonsense")
+		}
+	}
+	return states, err
+}
+
+// A partition that cannot be led keeps no other from being led.
+func TestADamagedPartitionHoldsUpNoOther(t *testing.T) {
+	ctx := t.Context()
+	f := newFleet(t, 3)
+	a := f.join(1)
+	b := f.join(2, func(c *Config) { c.Catalog = &damaged{c.Catalog, f.logs[0].tp} })
+	require.NoError(t, a.Acquire(ctx, f.tps()))
+	f.produceAll(ctx, a)
+	require.NoError(t, a.HandOver(ctx, f.tps(), b.Epoch()))
+	require.ErrorContains(t, b.Adopt(ctx, f.leases(b.Epoch())), f.logs[0].tp.String())
+	require.NotContains(t, b.Held(), f.logs[0].tp)
+	for _, l := range f.logs[1:] {
+		require.NoError(t, f.produce(ctx, b.Engine, l, []byte("goes on")))
+		f.checkLog(ctx, b.Engine, l)
+	}
+}

@@ -77,21 +77,26 @@ func (t *term) bringOne(ctx context.Context, b *bringing) error {
 // a moment before the call: a row that is missing in it was folded, and so is in the folded rows read now. It returns
 // those the catalog does not know: their topics were deleted.
 //
-// What is folded or rewritten during the call changes the stamp of its partitions; those are loaded once more.
+// What is folded or rewritten during the call changes the stamp of its partitions; those are loaded once more. A partition
+// that is damaged keeps no other from being led: the error is that of the first one.
 func (t *term) bring(ctx context.Context, list []*bringing) (unknown []*partition, err error) {
+	var damage error
 	for len(list) > 0 {
 		page := list[:min(len(list), loadPage)]
-		again, gone, err := t.bringPage(ctx, page)
+		again, gone, damaged, err := t.bringPage(ctx, page)
 		if err != nil {
 			return nil, err
+		}
+		if damage == nil {
+			damage = damaged
 		}
 		unknown = append(unknown, gone...)
 		list = append(again, list[len(page):]...)
 	}
-	return unknown, nil
+	return unknown, damage
 }
 
-func (t *term) bringPage(ctx context.Context, page []*bringing) (again []*bringing, unknown []*partition, err error) {
+func (t *term) bringPage(ctx context.Context, page []*bringing) (again []*bringing, unknown []*partition, damaged, err error) {
 	tps := make([]catalog.TopicPartition, len(page))
 	for i, b := range page {
 		tps[i] = b.p.tp
@@ -101,7 +106,7 @@ func (t *term) bringPage(ctx context.Context, page []*bringing) (again []*bringi
 	}
 	states, err := t.e.cfg.Catalog.LoadPartitions(ctx, tps)
 	if err != nil {
-		return nil, nil, translate(err)
+		return nil, nil, nil, translate(err)
 	}
 	byTP := make(map[catalog.TopicPartition]*catalog.PartitionState, len(states))
 	for i := range states {
@@ -111,7 +116,7 @@ func (t *term) bringPage(ctx context.Context, page []*bringing) (again []*bringi
 		b.state = byTP[b.p.tp]
 	}
 	if err := t.openTail(page); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	var rung bell
 	defer rung.ring()
@@ -129,19 +134,20 @@ func (t *term) bringPage(ctx context.Context, page []*bringing) (again []*bringi
 			again = append(again, b)
 		case b.lead:
 			had := b.p.mu.term == t
-			if err = b.leadLocked(t); err == nil && !had && b.p.mu.term == t {
+			err := b.leadLocked(t)
+			if err == nil && !had && b.p.mu.term == t {
 				gained[b.p.tp.Topic]++
 				rung.add(b.p)
+			}
+			if damaged == nil {
+				damaged = err
 			}
 		case b.p.mu.term == nil:
 			b.p.installLocked(b.state)
 		}
 		b.p.mu.Unlock()
-		if err != nil {
-			return nil, nil, err
-		}
 	}
-	return again, unknown, nil
+	return again, unknown, damaged, nil
 }
 
 // openTail finds the batches of the partitions to be led in the tail: one decode for each object, whatever the number of
