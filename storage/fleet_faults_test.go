@@ -25,8 +25,7 @@ func (f *fleet) faultyMember(id catalog.BrokerID) (*member, *catfaulty.Catalog, 
 	plan := catfaulty.NewPlan()
 	handle := f.shared.Open()
 	cat := catfaulty.New(handle, plan)
-	m := f.join(id, func(c *Config) { c.Catalog, c.Fleet = cat, cat.Fleet() })
-	m.deaf() // what it hears would make calls at any time
+	m := f.joinDeaf(id, func(c *Config) { c.Catalog, c.Fleet = cat, cat.Fleet() })
 	return m, cat, plan
 }
 
@@ -106,8 +105,7 @@ func TestEveryCallOfAMoveFails(t *testing.T) {
 		f := newFleet(t, 2)
 		m, _, plan := f.faultyMember(1)
 		before := counts(plan)
-		other := f.join(2)
-		other.deaf()
+		other := f.joinDeaf(2)
 		require.NoError(t, f.relayOf(t.Context(), giver, m, other))
 		after := counts(plan)
 		total := 0
@@ -164,8 +162,7 @@ func surviveMove(t *testing.T, giver bool, fault catfaulty.Fault) {
 	f := newFleet(t, 2)
 	m, cat, plan := f.faultyMember(1)
 	plan.Add(fault)
-	other := f.join(2)
-	other.deaf()
+	other := f.joinDeaf(2)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	var wg sync.WaitGroup

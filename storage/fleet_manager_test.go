@@ -43,8 +43,7 @@ func (f *fleet) manage(id catalog.BrokerID, change ...func(*Config)) *managed {
 			}
 		}
 	})
-	m.member = f.join(id, change...)
-	m.deaf() // the manager listens
+	m.member = f.joinDeaf(id, change...) // the manager listens
 	var err error
 	m.manager, err = lease.New(lease.Config{
 		Catalog: m.handle, Fleet: m.handle, Partitions: m.Engine, Logger: slog.New(slog.DiscardHandler),

@@ -42,10 +42,19 @@ type member struct {
 	wg     sync.WaitGroup
 }
 
-// join opens an engine that holds nothing yet. It hears what others announce, unless it is deaf.
+// join opens an engine that holds nothing yet. It hears what others announce, until it is deaf.
 func (f *fleet) join(id catalog.BrokerID, change ...func(*Config)) *member {
 	f.t.Helper()
-	m := &member{f: f, handle: f.shared.Open()}
+	m := f.joinDeaf(id, change...)
+	m.listen()
+	return m
+}
+
+// joinDeaf opens an engine that never hears anything: not even that it should look at everything, which would make calls at
+// any time.
+func (f *fleet) joinDeaf(id catalog.BrokerID, change ...func(*Config)) *member {
+	f.t.Helper()
+	m := &member{f: f, handle: f.shared.Open(), deaf: func() {}}
 	c := f.config()
 	c.Catalog, c.Fleet, c.Controller, c.PredecessorsDead = m.handle, m.handle, controllerLease, false
 	c.Registration = catalog.Registration{ID: id, TTL: time.Minute}
@@ -56,7 +65,6 @@ func (f *fleet) join(id catalog.BrokerID, change ...func(*Config)) *member {
 	var err error
 	m.Engine, err = Open(f.t.Context(), c)
 	require.NoError(f.t, err)
-	m.listen()
 	f.t.Cleanup(m.die)
 	return m
 }
