@@ -75,7 +75,7 @@ until_ready() {
     "$@" >/dev/null 2>&1 && return
     sleep 0.2
   done
-  tail -n 20 "$log" >&2 || true
+  [ ! -r "$log" ] || tail -n 20 "$log" >&2
   die "$what did not become ready; its log is $log"
 }
 free_port() {
@@ -84,6 +84,7 @@ free_port() {
 
 find_postgres() {
   local initdb
+  # ls fails for each pattern that matches nothing, and nothing found is told below.
   initdb=$(command -v initdb || ls -d /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb \
     /opt/homebrew/opt/postgresql@*/bin/initdb 2>/dev/null | sort -V | tail -1) || true
   [ -n "$initdb" ] && pgbin=$(dirname "$(readlink -f "$initdb")")
@@ -165,6 +166,7 @@ minio_start() {
     say "started MinIO on localhost:$minio_port (process $!)"
   fi
   until_ready MinIO "$dev/minio.log" curl -fsS "$minio_url/minio/health/live"
+  # curl fails where the bucket is missing: what it printed, the status, decides.
   case $(s3 HEAD "$bucket" --head || true) in
   200) ;;
   *)
@@ -185,12 +187,12 @@ packages_start() {
 }
 # end PID: asks a process of ours to end, and waits for it.
 end() {
-  kill "$1" 2>/dev/null || true
+  kill "$1" 2>/dev/null || return 0 # it has ended
   for _ in $(seq 150); do
     kill -0 "$1" 2>/dev/null || return 0
     sleep 0.2
   done
-  kill -9 "$1" 2>/dev/null || true
+  kill -9 "$1" 2>/dev/null || return 0 # it ended at last
 }
 packages_stop() {
   if running "$minio_pid" minio; then
