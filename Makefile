@@ -29,7 +29,7 @@ COMPAT_TIMEOUT   ?= 15m
 CHAOS_PACKAGES   := ./chaos ./chaos/proxy ./chaos/history
 CHAOS_ROUNDS     ?= 200
 CHAOS_SEED       ?= $(shell date +%s)
-COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./day ./devstack $(CHAOS_PACKAGES))
+COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix ./manifests $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./day ./devstack $(CHAOS_PACKAGES))
 
 export COMPAT_BOOTSTRAP COMPAT_RECORDS COMPAT_KILLS COMPAT_REPORT
 
@@ -108,6 +108,14 @@ fmt: $(GOLANGCI) ## Format all Go files as lint wants them.
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s).
 	scripts/fuzz $(FUZZTIME)
+
+.PHONY: postgres-versions
+postgres-versions: ## Test catalog/postgres against Postgres 14, 15, 16 and 17, fetched from Maven Central (10 minutes).
+	for v in 14 15 16 17; do \
+	  bin=$$(scripts/postgres-version $$v); \
+	  "$$bin/postgres" --version; \
+	  PATH="$$bin:$$PATH" go test -count=1 -timeout 20m ./catalog/postgres/... || exit 1; \
+	done
 
 .PHONY: fleet-sim
 fleet-sim: ## Simulate fleets for long: how brokers share partitions under random faults.
