@@ -360,11 +360,17 @@ func (f *fetchRun) checkEpochs(p *sessionPart, tp catalog.TopicPartition) int16 
 	switch {
 	case err != nil:
 		return codeOf(err)
-	case end.Epoch < 0 || end.End < 0:
-		return codeOffsetOutOfRange
-	case end.Epoch < p.lastEpoch || end.End < p.offset:
-		p.diverging = end
+	case end.Epoch >= p.lastEpoch && end.End >= p.offset:
+		return codeNone
 	}
+	// A consumer gives up what it has read, or its position, for what follows.
+	if back := f.b.unaffirmed(f.ctx, []leaderSays{{tp: tp, epoch: current}}); len(back) > 0 {
+		return back[0].code
+	}
+	if end.Epoch < 0 || end.End < 0 {
+		return codeOffsetOutOfRange
+	}
+	p.diverging = end
 	return codeNone
 }
 

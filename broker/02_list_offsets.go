@@ -10,7 +10,7 @@ import (
 
 // ListOffsets (key 2), versions 1–11.
 //
-// Behaviour: the leader alone answers, under a lease it still trusts when it has the answer. All special timestamps; by
+// Behaviour: the leader alone answers, once the catalog affirmed that it still led when it had the answer. All special timestamps; by
 // time, the first record at or after it that the isolation level may see.
 //
 // Deviations: internal topics have no records, whatever they stand for. There is no second tier: earliest local is the
@@ -32,6 +32,7 @@ func (b *Broker) listOffsets(ctx context.Context, r *request) (kmsg.Response, er
 	resp.Version = r.version
 	im := b.topics.load()
 	resp.Topics = make([]kmsg.ListOffsetsResponseTopic, 0, len(req.Topics))
+	var said []leaderSays
 	for i := range req.Topics {
 		rt := &req.Topics[i]
 		out := kmsg.NewListOffsetsResponseTopic()
@@ -50,43 +51,42 @@ func (b *Broker) listOffsets(ctx context.Context, r *request) (kmsg.Response, er
 					p.Offset = 0
 				}
 			default:
-				b.listOffset(ctx, t.partition(rp.Partition), req, rp, &p)
+				tp := t.partition(rp.Partition)
+				if epoch := b.listOffset(ctx, tp, req, rp, &p); p.ErrorCode == codeNone {
+					said = append(said, leaderSays{tp: tp, epoch: epoch, topic: i, partition: j})
+				}
 			}
 			out.Partitions = append(out.Partitions, p)
 		}
 		resp.Topics = append(resp.Topics, out)
 	}
+	for _, s := range b.unaffirmed(ctx, said) {
+		p := &resp.Topics[s.topic].Partitions[s.partition]
+		p.ErrorCode, p.Timestamp, p.Offset, p.LeaderEpoch = s.code, -1, -1, -1
+	}
 	return resp, nil
 }
 
-// listOffset answers one partition. The lease is checked before and after: an answer computed from a log that has
-// moved meanwhile must not be believed.
-func (b *Broker) listOffset(ctx context.Context, tp catalog.TopicPartition, req *kmsg.ListOffsetsRequest, rp *kmsg.ListOffsetsRequestTopicPartition, p *kmsg.ListOffsetsResponseTopicPartition) {
+// listOffset answers one partition and returns the leader epoch under which it did: to be compared afterwards, since an
+// answer computed from a log that has moved meanwhile must not be believed.
+func (b *Broker) listOffset(ctx context.Context, tp catalog.TopicPartition, req *kmsg.ListOffsetsRequest, rp *kmsg.ListOffsetsRequestTopicPartition, p *kmsg.ListOffsetsResponseTopicPartition) (epoch int32) {
 	epoch, code := b.checkLeaderEpoch(tp, rp.CurrentLeaderEpoch)
 	if code != codeNone {
 		p.ErrorCode = code
-		return
+		return epoch
 	}
 	if !knownTimestamp(rp.Timestamp, req.Version) {
 		p.ErrorCode = codeUnsupportedVersion
-		return
+		return epoch
 	}
-	err := b.findOffset(ctx, tp, rp.Timestamp, req.IsolationLevel == readCommitted, p)
-	if err == nil {
-		var after int32
-		if after, err = b.cfg.Log.Leader(tp); err == nil && after != epoch {
-			p.ErrorCode = codeNotLeaderOrFollower
-		}
-	}
-	if err != nil {
+	if err := b.findOffset(ctx, tp, rp.Timestamp, req.IsolationLevel == readCommitted, p); err != nil {
 		p.ErrorCode = codeOf(err)
 		if !routine(p.ErrorCode) {
 			b.limited.warn("list offsets failed", "partition", tp, "timestamp", rp.Timestamp, "error", err)
 		}
-	}
-	if p.ErrorCode != codeNone {
 		p.Timestamp, p.Offset, p.LeaderEpoch = -1, -1, -1
 	}
+	return epoch
 }
 
 // knownTimestamp tells whether a timestamp means something in a version of the API.

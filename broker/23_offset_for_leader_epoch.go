@@ -7,14 +7,15 @@ import (
 )
 
 // OffsetForLeaderEpoch (key 23), versions 2–4: the end of an epoch, for clients that check whether their log
-// position was truncated (KIP-320). The leader alone answers, under a lease it still trusts when it has the answer. No
-// deviations.
+// position was truncated (KIP-320). The leader alone answers, once the catalog affirmed that it still led when it had
+// the answer. No deviations.
 
 func (b *Broker) offsetForLeaderEpoch(ctx context.Context, r *request) (kmsg.Response, error) {
 	req := r.body.(*kmsg.OffsetForLeaderEpochRequest)
 	resp := kmsg.NewPtrOffsetForLeaderEpochResponse()
 	resp.Version = r.version
 	im := b.topics.load()
+	var said []leaderSays
 	for i := range req.Topics {
 		rt := &req.Topics[i]
 		out := kmsg.NewOffsetForLeaderEpochResponseTopic()
@@ -33,20 +34,20 @@ func (b *Broker) offsetForLeaderEpoch(ctx context.Context, r *request) (kmsg.Res
 			epoch, code := b.checkLeaderEpoch(tp, rp.CurrentLeaderEpoch)
 			p.ErrorCode = code
 			if code == codeNone {
-				end, err := b.cfg.Log.EndOfEpoch(ctx, tp, rp.LeaderEpoch)
-				after, lerr := b.cfg.Log.Leader(tp)
-				switch {
-				case err != nil:
+				if end, err := b.cfg.Log.EndOfEpoch(ctx, tp, rp.LeaderEpoch); err != nil {
 					p.ErrorCode = codeOf(err)
-				case lerr != nil || after != epoch:
-					p.ErrorCode = codeNotLeaderOrFollower
-				default:
+				} else {
 					p.LeaderEpoch, p.EndOffset = end.Epoch, end.End
+					said = append(said, leaderSays{tp: tp, epoch: epoch, topic: i, partition: j})
 				}
 			}
 			out.Partitions = append(out.Partitions, p)
 		}
 		resp.Topics = append(resp.Topics, out)
+	}
+	for _, s := range b.unaffirmed(ctx, said) {
+		p := &resp.Topics[s.topic].Partitions[s.partition]
+		p.ErrorCode, p.LeaderEpoch, p.EndOffset = s.code, -1, -1
 	}
 	return resp, nil
 }

@@ -14,13 +14,17 @@ import (
 type Log interface {
 	// Leader returns the leader epoch if this broker holds the trusted lease of tp, storage.ErrNotLeader otherwise.
 	Leader(tp catalog.TopicPartition) (epoch int32, err error)
+	// Affirm is nil if this broker was not fenced at some moment after the call: what it said of partitions that it still leads
+	// under the same leader epoch afterwards was right then. storage.ErrNotLeader otherwise. It takes a call of the catalog.
+	Affirm(ctx context.Context) error
 	// Append puts one validated batch on its way. The batch is patched in place (base offset, leader epoch) and must
 	// lie within frame; on success the engine has retained frame itself. It may block for back-pressure until ctx
 	// ends.
 	Append(ctx context.Context, tp catalog.TopicPartition, batch []byte, h recordbatch.Header, frame *slab.Buf) (storage.Pending, error)
-	// Read fills r with whole batches. The caller releases r.
+	// Read fills r with whole batches. The caller releases r. storage.ErrOffsetOutOfRange is affirmed.
 	Read(ctx context.Context, req storage.ReadRequest, r *storage.Read) error
-	// Offsets returns log start, high watermark, last stable offset and leader epoch.
+	// Offsets returns log start, high watermark, last stable offset and leader epoch, as far as known here: like the next
+	// three, what it says may be told as a leader's answer only once it is affirmed.
 	Offsets(ctx context.Context, tp catalog.TopicPartition) (storage.Offsets, error)
 	// OffsetForTimestamp returns the first record with a timestamp of at least ts (milliseconds).
 	OffsetForTimestamp(ctx context.Context, tp catalog.TopicPartition, ts int64) (storage.TimestampOffset, error)

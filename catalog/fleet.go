@@ -51,6 +51,11 @@ type Fleet interface {
 	// 6, for when it may be acted on. ErrUnavailable unless an attachment of this handle stands on the same server
 	// start; an observer that was away has seen nothing.
 	Detached(ctx context.Context, epochs []BrokerEpoch) ([]BrokerEpoch, error)
+	// Unfenced is nil if, at some moment after it was called, the broker epoch was not fenced: so what its process knew under
+	// its leases when it called was not known better by anybody. It says nothing of later. It changes nothing, a session is
+	// not renewed. ErrFenced, also for an epoch never handed out; ErrUnavailable when it was answered by another server, or
+	// another start of it, than this handle attached to last: a deposed server may not know of a fence.
+	Unfenced(ctx context.Context, epoch BrokerEpoch) error
 }
 
 // Move is a wish: the lease of a partition should go to another broker epoch.

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -47,7 +48,14 @@ func (e *Engine) Append(ctx context.Context, tp catalog.TopicPartition, batch []
 			return Pending{}, fmt.Errorf("append to %s: lease not renewed in time: %w", tp, ErrNotLeader)
 		}
 		pending, room, err := t.appendLocked(p, batch, &h, frame)
+		reign := p.reignLocked()
 		p.mu.Unlock()
+		if errors.Is(err, ErrOutOfOrderSequence) || errors.Is(err, ErrInvalidProducerEpoch) {
+			// The leader may have what came before, and the producer would give up or count anew.
+			if unsure := e.affirmed(ctx, p, reign); unsure != nil {
+				err = unsure
+			}
+		}
 		if room == nil {
 			return pending, err
 		}

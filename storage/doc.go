@@ -84,6 +84,11 @@
 // Answers that depend on the end or start of the log (offsets by time, out of range) are given only if the term they
 // were computed from still leads the partition, under a lease still trusted. Anything else is ErrNotLeader.
 //
+// In a fleet that is not enough. A broker whose attachment to the catalog is gone is fenced long before its session ends, and
+// may be the last to know. So refusals (out of range, out of order, an old producer epoch) are given only once the catalog
+// affirmed, asked afterwards, that the term was not fenced; and whoever tells clients where a log begins or ends calls
+// [Engine.Affirm] when it has all that one answer says, and then looks whether the leader epochs are the same (ADR 16).
+//
 // # Locks
 //
 // Order: feed.turn, which calls of the catalog are made under, then Engine.mu, partition.mu, term.mu; watcher, tail-cache

@@ -101,6 +101,9 @@ func (p *partition) resetLocked() {
 // term.trusted.
 func (p *partition) leadsLocked() bool { return p.mu.term != nil && !p.mu.closed }
 
+// reignLocked is whose word what is said of the partition now is.
+func (p *partition) reignLocked() reign { return reign{p.mu.term, p.mu.leaderEpoch} }
+
 // resignLocked makes a partition that was led one that is followed. All that was appended to it is committed.
 func (p *partition) resignLocked() {
 	p.mu.gave = max(p.mu.gave, catalog.LeaseEpoch(p.mu.leaderEpoch))

@@ -38,6 +38,11 @@ func (e *Engine) read(ctx context.Context, p *partition, req *ReadRequest, follo
 		if n := len(dst.Records) - had; n > 0 && e.cfg.Hooks.TailRead != nil {
 			e.cfg.Hooks.TailRead(n)
 		}
+		if errors.Is(err, ErrOffsetOutOfRange) && !follower { // another broker may know better, and a consumer would skip data
+			if unsure := e.affirmed(ctx, p, step.reign); unsure != nil {
+				return unsure
+			}
+		}
 		if err != nil || step.done {
 			return err
 		}
@@ -111,6 +116,8 @@ type stored struct {
 
 	done bool // nothing (more) to read
 	rows bool // packed rows must be loaded first
+
+	reign reign // with ErrOffsetOutOfRange: who says so
 }
 
 // step copies what the tail cache has from offset on and returns where to go on.
@@ -138,10 +145,10 @@ func (p *partition) step(req *ReadRequest, offset int64, follower bool, dst *Rea
 		end = max(end, p.mu.next)
 	}
 	if req.Offset < off.LogStart || req.Offset > end {
-		if !follower && (p.mu.closed || !p.mu.term.trusted()) { // another broker may know better, and a consumer would skip data
+		if !follower && (p.mu.closed || !p.mu.term.trusted()) {
 			return stored{}, fmt.Errorf("read %s: lease not renewed in time: %w", p.tp, ErrNotLeader)
 		}
-		return stored{}, fmt.Errorf("read %s at offset %d, log is [%d, %d): %w", p.tp, req.Offset, off.LogStart, off.HighWatermark, ErrOffsetOutOfRange)
+		return stored{reign: p.reignLocked()}, fmt.Errorf("read %s at offset %d, log is [%d, %d): %w", p.tp, req.Offset, off.LogStart, off.HighWatermark, ErrOffsetOutOfRange)
 	}
 	if offset >= limit || dst.Bytes >= req.MaxBytes && (dst.Bytes > 0 || !req.MinOne) {
 		return stored{done: true}, nil
@@ -321,12 +328,15 @@ func (e *Engine) DeleteRecords(ctx context.Context, tp catalog.TopicPartition, b
 	if err != nil {
 		return -1, err
 	}
-	off, t := p.offsetsLocked(), p.mu.term
+	off, t, reign := p.offsetsLocked(), p.mu.term, p.reignLocked()
 	p.mu.Unlock()
 	if before == -1 {
 		before = off.HighWatermark
 	}
 	if before < 0 || before > off.HighWatermark {
+		if err := e.affirmed(ctx, p, reign); err != nil {
+			return -1, err
+		}
 		return -1, fmt.Errorf("delete records of %s before %d, high watermark is %d: %w", tp, before, off.HighWatermark, ErrOffsetOutOfRange)
 	}
 	if before <= off.LogStart {

@@ -24,16 +24,17 @@ type term struct {
 	start        time.Time
 	trustedUntil atomic.Int64
 
-	wake   chan struct{} // something to seal
-	slots  chan struct{} // capacity Config.UploadSlots
-	ready  chan struct{} // an upload ended
-	failed chan error    // capacity 1: why the term must end
-	ended  atomic.Bool   // set before partitions are taken from the term: none may be given to it afterwards
-	doubt  bool          // a rewrite of the tail may have been applied without our knowing; the keeper's
-	feed   feed
-	tell   chan struct{} // capacity 1: something was committed that nobody was told of
-	settle chan struct{} // capacity 1: there are moves in doubt
-	told   atomic.Int64  // the last sequence committed
+	wake     chan struct{} // something to seal
+	slots    chan struct{} // capacity Config.UploadSlots
+	ready    chan struct{} // an upload ended
+	failed   chan error    // capacity 1: why the term must end
+	ended    atomic.Bool   // set before partitions are taken from the term: none may be given to it afterwards
+	doubt    bool          // a rewrite of the tail may have been applied without our knowing; the keeper's
+	feed     feed
+	affirmer affirmer
+	tell     chan struct{} // capacity 1: something was committed that nobody was told of
+	settle   chan struct{} // capacity 1: there are moves in doubt
+	told     atomic.Int64  // the last sequence committed
 
 	mu struct {
 		sync.Mutex
@@ -90,7 +91,7 @@ func (e *Engine) begin(ctx context.Context) (*term, error) {
 		e: e, epoch: b.Epoch, start: asked,
 		wake: make(chan struct{}, 1), slots: make(chan struct{}, e.cfg.UploadSlots),
 		ready: make(chan struct{}, 1), failed: make(chan error, 1), tell: make(chan struct{}, 1),
-		settle: make(chan struct{}, 1),
+		settle: make(chan struct{}, 1), affirmer: affirmer{wake: make(chan struct{}, 1)},
 	}
 	t.feed.init()
 	t.trust(asked)
@@ -211,6 +212,7 @@ func (t *term) run(parent context.Context) error {
 		wg.Go(func() { t.follow(ctx) })
 		wg.Go(func() { t.announce(ctx) })
 		wg.Go(func() { t.settleMoves(ctx) })
+		wg.Go(func() { t.affirms(ctx) })
 	}
 	var err error
 	select {

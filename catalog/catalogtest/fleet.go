@@ -61,6 +61,7 @@ func RunFleet(t *testing.T, open func(t *testing.T, now func() time.Time) Shared
 		{"AttachTwice", testAttachTwice},
 		{"AttachmentLost", testAttachmentLost},
 		{"DetachedNeedsAnAttachment", testDetachedUnattached},
+		{"Unfenced", testUnfenced},
 		{"ClosedFleet", testClosedFleet},
 		{"RestoredWhileAttached", testRestoredAttached},
 	}

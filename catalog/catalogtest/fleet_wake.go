@@ -249,6 +249,49 @@ func testClosedFleet(f *fleet) {
 	f.is(err, catalog.ErrClosed)
 	_, err = f.a.Detached(f.ctx(), nil)
 	f.is(err, catalog.ErrClosed)
+	f.is(f.a.Unfenced(f.ctx(), a), catalog.ErrClosed)
 	_, err = f.b.Heartbeat(f.ctx(), a)
 	f.ok(err, "other handles go on")
+}
+
+// testUnfenced: what one handle fenced is known to another as soon as the fence returned, folded or not, attached or not.
+func testUnfenced(f *fleet) {
+	a, b, idle := f.register(), f.register(), f.register()
+	f.held(a, 1)
+	f.commit(a, 1, 1)
+	for _, epoch := range []catalog.BrokerEpoch{a, b, idle} {
+		f.ok(f.a.Unfenced(f.ctx(), epoch), "also without being attached")
+		f.ok(f.b.Unfenced(f.ctx(), epoch), "anybody may ask")
+	}
+	f.attach(f.a, a)
+	f.attach(f.b, b)
+	f.ok(f.a.Unfenced(f.ctx(), a))
+	f.ok(f.b.FenceBroker(f.ctx(), a, catalog.FenceProvenDead))
+	f.is(f.a.Unfenced(f.ctx(), a), catalog.ErrFenced)
+	f.ok(f.b.FenceBroker(f.ctx(), idle, catalog.FenceResigned))
+	f.is(f.a.Unfenced(f.ctx(), idle), catalog.ErrFenced)
+	f.is(f.a.Unfenced(f.ctx(), idle+100), catalog.ErrFenced)
+	f.is(f.a.Unfenced(f.ctx(), 0), catalog.ErrFenced)
+	f.ok(f.b.Unfenced(f.ctx(), b), "nothing happened to it")
+
+	before, err := f.b.ListBrokers(f.ctx())
+	f.ok(err)
+	f.clock.Advance(time.Second)
+	f.ok(f.b.Unfenced(f.ctx(), b))
+	after, err := f.b.ListBrokers(f.ctx())
+	f.ok(err)
+	require.Equal(f, before, after, "it renews nothing")
+
+	// Across a loss of all connections.
+	f.shared.Drop(f.t, f.b)
+	f.until("asked again", func() bool {
+		err := f.b.Unfenced(f.ctx(), b)
+		if err != nil {
+			f.is(err, catalog.ErrUnavailable)
+		}
+		return err == nil
+	})
+	ended, cancel := context.WithCancel(f.ctx())
+	cancel()
+	require.Error(f, f.b.Unfenced(ended, b))
 }

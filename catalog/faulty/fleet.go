@@ -102,3 +102,8 @@ func (f *fleet) Attach(ctx context.Context, epoch catalog.BrokerEpoch) (detach f
 func (f *fleet) Detached(ctx context.Context, epochs []catalog.BrokerEpoch) ([]catalog.BrokerEpoch, error) {
 	return answer(ctx, f.c, OpDetached, func() ([]catalog.BrokerEpoch, error) { return f.inner.Detached(ctx, epochs) })
 }
+
+// Unfenced implements [catalog.Fleet].
+func (f *fleet) Unfenced(ctx context.Context, epoch catalog.BrokerEpoch) error {
+	return f.c.do(ctx, OpUnfenced, func() error { return f.inner.Unfenced(ctx, epoch) })
+}

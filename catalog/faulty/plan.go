@@ -57,6 +57,7 @@ const (
 	OpListen
 	OpAttach
 	OpDetached
+	OpUnfenced
 	opCount
 )
 
@@ -105,6 +106,7 @@ var opNames = [opCount]string{
 	OpListen:           "listen",
 	OpAttach:           "attach",
 	OpDetached:         "detached",
+	OpUnfenced:         "unfenced",
 }
 
 func (o Op) String() string {

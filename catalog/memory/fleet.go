@@ -256,6 +256,16 @@ func (c *Catalog) Attach(ctx context.Context, epoch catalog.BrokerEpoch) (detach
 	}, a.lost, nil
 }
 
+// Unfenced implements catalog.Fleet.
+func (c *Catalog) Unfenced(ctx context.Context, epoch catalog.BrokerEpoch) error {
+	if err := c.lock(ctx); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	_, err := c.unfencedLocked(epoch)
+	return err
+}
+
 // Detached implements catalog.Fleet.
 func (c *Catalog) Detached(ctx context.Context, epochs []catalog.BrokerEpoch) ([]catalog.BrokerEpoch, error) {
 	if err := c.lock(ctx); err != nil {

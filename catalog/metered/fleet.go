@@ -74,3 +74,8 @@ func (f *fleet) Detached(ctx context.Context, epochs []catalog.BrokerEpoch) (gon
 	})
 	return gone, err
 }
+
+// Unfenced implements [catalog.Fleet].
+func (f *fleet) Unfenced(ctx context.Context, epoch catalog.BrokerEpoch) error {
+	return f.c.measure(OpUnfenced, func() error { return f.inner.Unfenced(ctx, epoch) })
+}

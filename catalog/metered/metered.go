@@ -54,6 +54,7 @@ const (
 	OpAnnounce    = "announce"
 	OpAttach      = "attach"
 	OpDetached    = "detached"
+	OpUnfenced    = "unfenced"
 )
 
 // Ops are all names of calls of catalog.Catalog, so that a metric can exist before its first call.
@@ -70,7 +71,7 @@ func Ops() []string {
 
 // FleetOps are the names of the calls of catalog.Fleet.
 func FleetOps() []string {
-	return []string{OpMoveLeases, OpAskMoves, OpSetDraining, OpReadMerges, OpAnnounce, OpAttach, OpDetached}
+	return []string{OpMoveLeases, OpAskMoves, OpSetDraining, OpReadMerges, OpAnnounce, OpAttach, OpDetached, OpUnfenced}
 }
 
 // Event is one finished call.

@@ -64,6 +64,7 @@ func (c *Catalog) Attach(ctx context.Context, epoch catalog.BrokerEpoch) (detach
 		c.attached.standing = make(map[*attachment]bool)
 	}
 	c.attached.standing[a] = true
+	c.attached.server = a.start
 	done := c.calls.add(end)
 	c.wg.Go(func() {
 		defer done()
@@ -122,4 +123,36 @@ func (c *Catalog) Detached(ctx context.Context, epochs []catalog.BrokerEpoch) ([
 		}
 	}
 	return out, nil
+}
+
+// unfencedSQL reads a broker's row as it is committed: what a fence lets others do comes after it was.
+const unfencedSQL = "SELECT fenced, pg_postmaster_start_time() FROM catalog_brokers WHERE epoch = $1"
+
+// Unfenced implements [catalog.Fleet].
+func (c *Catalog) Unfenced(ctx context.Context, epoch catalog.BrokerEpoch) error {
+	op := fmt.Sprintf("see whether broker epoch %d is fenced", epoch)
+	return c.run(ctx, c.urgent, op, func(ctx context.Context) error {
+		var fenced bool
+		var start time.Time
+		err := c.again(ctx, func() error {
+			err := c.urgent.QueryRow(ctx, unfencedSQL, int64(epoch)).Scan(&fenced, &start)
+			if noRows(err) { // fenced and folded, or never handed out
+				return catalog.ErrFenced
+			}
+			return err
+		}, resend)
+		if err != nil {
+			return err
+		}
+		c.attached.Lock()
+		attached := c.attached.server
+		c.attached.Unlock()
+		if !attached.IsZero() && !attached.Equal(start) {
+			return fmt.Errorf("a server that started at %s, this broker attached to one of %s: %w", start, attached, catalog.ErrUnavailable)
+		}
+		if fenced {
+			return catalog.ErrFenced
+		}
+		return nil
+	})
 }

@@ -119,9 +119,12 @@ func (c *Catalog) read(ctx context.Context, op, sql string, args []any, begin fu
 				return err
 			}
 			return each(rows, scan)
-		}, func(err error) bool { return lost(err) || rolledBack(err) })
+		}, resend)
 	})
 }
+
+// resend tells whether a statement that only reads can be sent again.
+func resend(err error) bool { return lost(err) || rolledBack(err) }
 
 // each scans all rows and closes them.
 func each(rows pgx.Rows, scan func(pgx.Rows) error) error {

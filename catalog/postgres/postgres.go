@@ -38,7 +38,8 @@ type Catalog struct {
 		sync.Mutex
 
 		standing map[*attachment]bool
-		over     bool // Close was called: nothing is added to wg any more
+		server   time.Time // start of the server that was attached to last
+		over     bool      // Close was called: nothing is added to wg any more
 	}
 }
 
@@ -63,7 +64,7 @@ func Open(ctx context.Context, opts Options) (_ *Catalog, err error) {
 	c.closed, c.end = context.WithCancel(context.Background())
 	c.general, err = opts.pool(ctx, opts.MaxConns, opts.StatementTimeout, 2*opts.StatementTimeout)
 	if err == nil {
-		c.urgent, err = opts.pool(ctx, opts.UrgentConns, opts.UrgentTimeout, opts.UrgentTimeout, commitOne, heartbeatSQL, pulseSQL)
+		c.urgent, err = opts.pool(ctx, opts.UrgentConns, opts.UrgentTimeout, opts.UrgentTimeout, commitOne, heartbeatSQL, pulseSQL, unfencedSQL)
 	}
 	if err == nil {
 		if err = c.load(ctx); err == nil && !opts.ReadOnly {
