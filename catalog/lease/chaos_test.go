@@ -47,7 +47,7 @@ func (c *chaos) run(steps int) {
 	c.pass(settling)
 	for range steps {
 		n := c.nodes[c.rng.IntN(len(c.nodes))]
-		switch c.rng.IntN(10) {
+		switch c.rng.IntN(11) {
 		case 0:
 			c.crash(n)
 			c.pass(time.Duration(c.rng.IntN(1000)) * time.Millisecond)
@@ -69,6 +69,9 @@ func (c *chaos) run(steps int) {
 			n.link.set(func() { n.link.mu.lose = 0.3 })
 		case 7:
 			n.link.set(func() { n.link.mu.deaf = true })
+		case 8:
+			n.link.cutOff()
+			n.link.Drop()
 		default:
 			n.link.resume()
 			n.link.heal()

@@ -14,7 +14,8 @@
 //     [Config.Leftover] is taken by anyone.
 //   - Leases that were moved to us are adopted; what a receiver asked of us is handed over, a few at a time.
 //   - Sessions that ran out are fenced; the catalog's clock judges. A process whose attachment was seen to go, and that did
-//     not come back within [Config.Confirm], is fenced without waiting for that.
+//     not come back within [Config.Confirm], is fenced without waiting for that. The own attachment is kept by a goroutine
+//     that does nothing else: a manager that waits for an answer would be taken for dead.
 //   - The controller, who is the holder of [ControllerLease], asks for the moves that [Plan] makes of the view.
 //   - No two processes have one broker id: [AwaitID] refuses the second, and of two that began together the one that
 //     registered first is told to give way.
@@ -28,6 +29,8 @@
 //     adopted because an old view says that it is ours: only a larger lease epoch than the one given away is.
 //   - A dropped attachment is evidence only for those who saw it stand during their own present attachment. After a restart
 //     of the database nobody has seen anybody, so nobody is fenced for being slow to come back.
+//   - The fence of a detached process may come before it learns that it is detached. So nobody says what only a leader may
+//     before the catalog affirmed that it is not fenced ([catalog.Fleet.Unfenced]); the engine sees to that.
 //   - An ask is obeyed by its holder or not at all; the plan of a dead controller does no harm.
 //
 // # Failures

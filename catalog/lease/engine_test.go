@@ -59,6 +59,25 @@ func (h *history) commit(ctx context.Context, c *link, seq catalog.Sequence, r *
 	return nil
 }
 
+// other names a partition of a run that somebody else has committed under a later lease epoch: who speaks for it now says what
+// is wrong.
+func (h *history) other(r *run) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for tp, lease := range r.leases {
+		if p := h.parts[tp]; p != nil && p.epoch > lease {
+			return fmt.Sprintf("%s under lease epoch %d, which broker epoch %d has under %d", tp, lease, p.run.by, p.epoch)
+		}
+	}
+	return ""
+}
+
+func (h *history) said(wrong string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.wrong = append(h.wrong, wrong)
+}
+
 func (h *history) beginLocked(r *run, now time.Time) {
 	for tp, lease := range r.leases {
 		p := h.parts[tp]
@@ -95,13 +114,19 @@ func (h *history) worst() time.Duration {
 	return gap
 }
 
-func (h *history) led() map[catalog.TopicPartition]catalog.BrokerEpoch {
+// leadership is who committed a partition last, and under which lease epoch.
+type leadership struct {
+	by    catalog.BrokerEpoch
+	lease catalog.LeaseEpoch
+}
+
+func (h *history) led() map[catalog.TopicPartition]leadership {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	out := make(map[catalog.TopicPartition]catalog.BrokerEpoch)
+	out := make(map[catalog.TopicPartition]leadership)
 	for tp, p := range h.parts {
 		if time.Since(p.run.last) < time.Second {
-			out[tp] = p.run.by
+			out[tp] = leadership{p.run.by, p.epoch}
 		}
 	}
 	return out
@@ -129,6 +154,8 @@ type engine struct {
 
 	mu    sync.Mutex
 	epoch catalog.BrokerEpoch
+	asked time.Time // when the session was last renewed
+	said  int       // how often it spoke as a leader
 	lives int
 	seq   catalog.Sequence
 	held  map[catalog.TopicPartition]*lead
@@ -178,9 +205,10 @@ func (e *engine) install(ctx context.Context, leases []catalog.Lease) error {
 }
 
 func (e *engine) Acquire(ctx context.Context, tps []catalog.TopicPartition) error {
-	leases, err := e.link.AcquireLeases(ctx, e.Epoch(), tps)
+	epoch := e.Epoch()
+	leases, err := e.link.AcquireLeases(ctx, epoch, tps)
 	if err != nil {
-		e.failed(err)
+		e.failed(epoch, err)
 		return err
 	}
 	return e.install(ctx, leases)
@@ -224,7 +252,7 @@ func (e *engine) HandOver(ctx context.Context, tps []catalog.TopicPartition, to 
 	case errors.Is(err, catalog.ErrUnknownBroker):
 		e.reopen(epoch, tps)
 	case errors.Is(err, catalog.ErrFenced):
-		e.failed(err)
+		e.failed(epoch, err)
 	default: // in doubt
 		e.wg.Go(func() { e.settle(epoch, tps) })
 	}
@@ -275,12 +303,16 @@ func (e *engine) reopen(epoch catalog.BrokerEpoch, tps []catalog.TopicPartition)
 	e.open = nil
 }
 
-// failed ends the epoch if it is fenced.
-func (e *engine) failed(err error) {
+// failed ends the epoch under which something failed, if it is fenced.
+func (e *engine) failed(epoch catalog.BrokerEpoch, err error) {
 	if !errors.Is(err, catalog.ErrFenced) {
 		return
 	}
 	e.mu.Lock()
+	if e.epoch != epoch { // a late answer
+		e.mu.Unlock()
+		return
+	}
 	e.epoch = 0
 	clear(e.held)
 	e.open = nil
@@ -297,9 +329,10 @@ func (e *engine) session() {
 			r := catalog.Registration{ID: e.id, Incarnation: [16]byte{byte(e.id), byte(e.lives), byte(e.lives >> 8)}, Rack: e.rack, TTL: sessionTTL}
 			copy(r.Incarnation[4:], fmt.Sprintf("%p", e))
 			e.mu.Unlock()
+			asked := time.Now()
 			if b, err := e.link.RegisterBroker(e.ctx, r); err == nil {
 				e.mu.Lock()
-				e.epoch, e.seq = b.Epoch, 0
+				e.epoch, e.seq, e.asked = b.Epoch, 0, asked
 				e.mu.Unlock()
 				e.again()
 			} else if !pause(e.ctx, 100*time.Millisecond) {
@@ -308,12 +341,16 @@ func (e *engine) session() {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(e.ctx, sessionTTL/3)
-		beat, err := e.link.Heartbeat(ctx, e.Epoch())
+		asked, epoch := time.Now(), e.Epoch()
+		beat, err := e.link.Heartbeat(ctx, epoch)
 		cancel()
 		if err == nil {
+			e.mu.Lock()
+			e.asked = asked
+			e.mu.Unlock()
 			e.begun(beat)
 		} else {
-			e.failed(err)
+			e.failed(epoch, err)
 			if e.Epoch() == 0 {
 				continue
 			}
@@ -347,7 +384,7 @@ func (e *engine) appends() {
 		if len(r.leases) > 0 && r.by != 0 {
 			pause(e.ctx, appendTime)
 			if err := e.history.commit(e.ctx, e.link, seq, r); err != nil {
-				e.failed(err)
+				e.failed(r.by, err)
 			} else {
 				e.mu.Lock()
 				if e.epoch == r.by {
@@ -357,5 +394,32 @@ func (e *engine) appends() {
 			}
 		}
 		<-e.flight
+	}
+}
+
+// speaks says all the time what only a leader may: where the logs that it leads end. It does so as the storage engine does:
+// while its session is trusted, and once the catalog affirmed it.
+func (e *engine) speaks() {
+	for pause(e.ctx, appendTime) {
+		r, _ := e.opened()
+		e.mu.Lock()
+		trusted := time.Since(e.asked) < sessionTTL-sessionTTL/5
+		e.mu.Unlock()
+		if len(r.leases) == 0 || r.by == 0 || !trusted {
+			continue
+		}
+		wrong := e.history.other(r)
+		ctx, cancel := context.WithTimeout(e.ctx, time.Second)
+		err := e.link.Unfenced(ctx, r.by)
+		cancel()
+		e.mu.Lock()
+		led := e.open == r && e.epoch == r.by
+		if led && err == nil {
+			e.said++
+		}
+		e.mu.Unlock()
+		if wrong != "" && led && err == nil {
+			e.history.said(fmt.Sprintf("broker epoch %d speaks for %s", r.by, wrong))
+		}
 	}
 }

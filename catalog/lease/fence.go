@@ -11,13 +11,6 @@ import (
 // maxDetachPoll is how rarely an observer asks who is attached, however many there are.
 const maxDetachPoll = 2 * time.Second
 
-// attachState is this process's attachment.
-type attachState struct {
-	detach func() // nil: not attached
-	nth    int    // counts attachments
-	retry  time.Time
-}
-
 // buryState is what is known of who lives.
 type buryState struct {
 	tried   map[catalog.BrokerEpoch]time.Time // not to be fenced before, for a try failed
@@ -26,6 +19,7 @@ type buryState struct {
 	twin    catalog.BrokerEpoch               // another process of our broker id, seen attached at the last look
 	poll    time.Time                         // when to ask next
 	polls   uint64                            // how often it was asked
+	during  presence                          // our attachment in which all that was seen
 	latest  time.Time                         // the latest heartbeat listed: a lower bound of the catalog's clock
 	at      time.Time                         // when that was listed
 }
@@ -125,52 +119,15 @@ func (m *Manager) fence(b *catalog.Broker, why catalog.FenceReason) {
 	m.announce(catalog.Announcement{From: m.epoch, Leases: true})
 }
 
-// keepAttached attaches this process, again after each loss.
-func (m *Manager) keepAttached(now time.Time) {
-	if m.epoch == 0 || m.attach.detach != nil {
-		return
-	}
-	if now.Before(m.attach.retry) {
-		m.wakeAt(m.attach.retry)
-		return
-	}
-	ctx, cancel := context.WithTimeout(m.ctx, m.cfg.CallTimeout)
-	detach, lost, err := m.cfg.Fleet.Attach(ctx, m.epoch)
-	cancel()
-	m.bury.blind()
-	if !m.call("attach", err) {
-		m.attach.retry = time.Now().Add(m.pause("attach") / 5)
-		m.wakeAt(m.attach.retry)
-		return
-	}
-	m.attach.detach = detach
-	m.attach.nth++
-	nth := m.attach.nth
-	m.workers.Go(func() {
-		<-lost
-		m.post(func() {
-			if m.attach.nth == nth && m.attach.detach != nil {
-				m.log.Info("this broker's attachment to the catalog was lost", "broker_epoch", m.epoch)
-				m.detach()
-				m.attach.retry = time.Now()
-			}
-		})
-	})
-}
-
-func (m *Manager) detach() {
-	if m.attach.detach != nil {
-		detach := m.attach.detach
-		m.attach.detach = nil
-		detach()
-	}
-	m.bury.blind()
-}
-
 // fenceDetached fences processes that are gone: seen attached during our present attachment, detached since, and still
 // so after the time to confirm.
 func (m *Manager) fenceDetached(now time.Time) {
-	if m.attach.detach == nil {
+	present := m.attacher.now()
+	if present != m.bury.during {
+		m.bury.blind()
+		m.bury.during = present
+	}
+	if !present.standing {
 		return
 	}
 	if now.Before(m.bury.poll) {
@@ -191,6 +148,10 @@ func (m *Manager) fenceDetached(now time.Time) {
 	ctx, cancel := context.WithTimeout(m.ctx, m.cfg.CallTimeout)
 	gone, err := m.cfg.Fleet.Detached(ctx, others)
 	cancel()
+	if m.attacher.now() != present { // the next look begins anew
+		m.ring()
+		return
+	}
 	now = time.Now()
 	m.bury.poll = now.Add(m.pollPause(len(others)))
 	if !m.call("see who is attached", err) {

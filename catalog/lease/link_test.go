@@ -15,10 +15,14 @@ import (
 type link struct {
 	*memory.Catalog
 
+	over chan struct{} // closed with the process
+	end  func()
+
 	mu struct {
 		sync.Mutex
 		cut    chan struct{} // closed when the cut heals; nil: not cut
 		frozen chan struct{} // closed when the process goes on; nil: it runs
+		stuck  chan struct{} // closed when reads of the leases are answered again; nil: they are
 		down   bool          // the server refuses connections
 		deaf   bool          // announcements to it are lost
 		lose   float64       // share of answers that are lost, of calls that may be
@@ -27,7 +31,8 @@ type link struct {
 }
 
 func newLink(c *memory.Catalog, seed uint64) *link {
-	l := &link{Catalog: c}
+	l := &link{Catalog: c, over: make(chan struct{})}
+	l.end = sync.OnceFunc(func() { close(l.over) })
 	l.mu.rng = rand.New(rand.NewPCG(seed, 99))
 	return l
 }
@@ -53,6 +58,39 @@ func (l *link) gate(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// Close ends the process's use of the catalog.
+func (l *link) Close() error {
+	l.end()
+	return l.Catalog.Close()
+}
+
+// tidings passes on that an attachment was lost, once the process can know.
+func (l *link) tidings(lost <-chan struct{}) <-chan struct{} {
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		<-lost
+		for {
+			l.mu.Lock()
+			frozen, cut := l.mu.frozen, l.mu.cut
+			l.mu.Unlock()
+			switch {
+			case frozen != nil:
+				<-frozen
+			case cut != nil:
+				select {
+				case <-cut:
+				case <-l.over:
+					return
+				}
+			default:
+				return
+			}
+		}
+	}()
+	return told
 }
 
 // lost tells whether an answer is to be lost.
@@ -109,6 +147,16 @@ func (l *link) resume() {
 func (l *link) LeaseSet(ctx context.Context, version int64) (catalog.LeaseSet, error) {
 	if err := l.gate(ctx); err != nil {
 		return catalog.LeaseSet{}, err
+	}
+	l.mu.Lock()
+	stuck := l.mu.stuck
+	l.mu.Unlock()
+	if stuck != nil {
+		select {
+		case <-stuck:
+		case <-ctx.Done():
+			return catalog.LeaseSet{}, fmt.Errorf("%w: %w", catalog.ErrUnavailable, ctx.Err())
+		}
 	}
 	return l.Catalog.LeaseSet(ctx, version)
 }
@@ -207,7 +255,18 @@ func (l *link) Attach(ctx context.Context, epoch catalog.BrokerEpoch) (func(), <
 	if err := l.gate(ctx); err != nil {
 		return nil, nil, err
 	}
-	return l.Catalog.Attach(ctx, epoch)
+	detach, lost, err := l.Catalog.Attach(ctx, epoch)
+	if err != nil {
+		return nil, nil, err
+	}
+	return detach, l.tidings(lost), nil
+}
+
+func (l *link) Unfenced(ctx context.Context, epoch catalog.BrokerEpoch) error {
+	if err := l.gate(ctx); err != nil {
+		return err
+	}
+	return l.Catalog.Unfenced(ctx, epoch)
 }
 
 func (l *link) Detached(ctx context.Context, epochs []catalog.BrokerEpoch) ([]catalog.BrokerEpoch, error) {

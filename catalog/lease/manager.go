@@ -20,6 +20,8 @@ type Manager struct {
 	bell chan struct{} // capacity 1: something was posted
 	over chan struct{} // closed when Run has returned
 
+	attacher attacher
+
 	mu struct {
 		sync.Mutex
 		posted []func() // for the deciding goroutine; nobody takes them once it is over
@@ -51,7 +53,6 @@ type loop struct {
 
 	tick     time.Time // when the next one is due
 	ticked   bool      // this step is one
-	attach   attachState
 	bury     buryState
 	hold     holdState
 	ask      askState
@@ -71,6 +72,7 @@ func New(cfg Config) (*Manager, error) {
 	m.leaving = make(map[catalog.BrokerEpoch]bool)
 	m.failures = make(map[string]int)
 	m.stale = true
+	m.attacher.init()
 	m.bury.init()
 	m.hold.init()
 	m.ask.init()
@@ -158,11 +160,11 @@ func (m *Manager) Run(ctx context.Context) {
 		m.mu.over = true
 		m.mu.Unlock()
 		m.posted()
-		m.detach()
 		m.drain.end(catalog.ErrClosed)
 	}()
 	if m.cfg.Fleet != nil {
 		workers.Go(func() { m.listen(ctx) })
+		workers.Go(func() { m.keepAttached(ctx) })
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -193,10 +195,9 @@ func (m *Manager) step(now time.Time) {
 		m.tick = now.Add(m.cfg.Tick)
 	}
 	m.next = m.tick
-	m.identify(now)
+	m.identify()
 	m.refresh(now)
 	if m.cfg.Fleet != nil {
-		m.keepAttached(now)
 		m.fenceExpired(now)
 		m.fenceDetached(now)
 		if m.hurry {
@@ -220,14 +221,13 @@ func (m *Manager) step(now time.Time) {
 }
 
 // identify notices that the engine has another epoch.
-func (m *Manager) identify(now time.Time) {
+func (m *Manager) identify() {
 	epoch := m.cfg.Partitions.Epoch()
 	if epoch == m.epoch {
 		return
 	}
-	m.detach()
 	m.epoch = epoch
-	m.attach.retry = now
+	m.attacher.attach(epoch)
 	m.hold.forget()
 	m.stale, m.dirty = true, true
 }
