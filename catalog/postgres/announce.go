@@ -159,7 +159,9 @@ func (c *Catalog) listen(ctx context.Context, fn func(catalog.Announcement), hea
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer c.calls.add(cancel)()
-	conn, err := c.session(ctx, func(_ *pgconn.PgConn, n *pgconn.Notification) {
+	opening, opened := context.WithTimeout(ctx, c.urgent.timeout) // a server that is gone answers neither yes nor no
+	defer opened()
+	conn, err := c.session(opening, func(_ *pgconn.PgConn, n *pgconn.Notification) {
 		if handle, a, ok := decodeAnnouncement(n.Payload); ok && handle != c.wakes.handle {
 			heard.put(a)
 		}
@@ -167,7 +169,7 @@ func (c *Catalog) listen(ctx context.Context, fn func(catalog.Announcement), hea
 	if err != nil {
 		return err
 	}
-	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+	if _, err := conn.Exec(opening, "LISTEN "+channel); err != nil {
 		closeConn(ctx, conn)
 		return err
 	}

@@ -3,7 +3,9 @@ package postgres_test
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -167,7 +169,8 @@ type proxy struct {
 	target string
 	wg     sync.WaitGroup
 
-	swallow atomic.Bool // answers are dropped, and then the connection
+	swallow atomic.Bool            // answers are dropped, and then the connection
+	hold    atomic.Pointer[string] // what contains this is not passed on to the server, nor is anything after it
 	passed  atomic.Int64
 
 	mu    sync.Mutex
@@ -203,10 +206,29 @@ func (p *proxy) serve() {
 		p.conns = append(p.conns, in, out)
 		p.mu.Unlock()
 		p.wg.Go(func() {
-			_, _ = io.Copy(out, in) // until either end is gone
+			p.questions(in, out)
 			_ = out.Close()
 		})
 		p.wg.Go(func() { p.answers(in, out) })
+	}
+}
+
+func (p *proxy) questions(in, out net.Conn) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := in.Read(buf)
+		if hold := p.hold.Load(); n > 0 && hold != nil && strings.Contains(string(buf[:n]), *hold) {
+			_, _ = io.Copy(io.Discard, in) // until the client gives up
+			return
+		}
+		if n > 0 {
+			if _, err := out.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
 	}
 }
 
@@ -375,13 +397,14 @@ func TestServerRestarts(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, server.Close()) }()
 	url := server.NewDatabase(t)
-	c := open(t, postgres.Options{URL: url, PulseInterval: 200 * time.Millisecond, ConnectTimeout: time.Second})
+	var said lines
+	c := open(t, postgres.Options{URL: url, PulseInterval: 200 * time.Millisecond, ConnectTimeout: time.Second, Logger: slog.New(&said)})
 	other := open(t, postgres.Options{URL: url, PulseInterval: 200 * time.Millisecond, ConnectTimeout: time.Second})
 	epoch, sleeper := register(t, c, 1), register(t, c, 2) // sessions of 2 s
 	_, lost, err := c.Attach(t.Context(), epoch)
 	require.NoError(t, err)
 	var seq catalog.Sequence
-	for _, end := range []func(){server.Stop, server.Kill} {
+	for outage, end := range []func(){server.Stop, server.Kill} {
 		for range 20 {
 			seq++
 			settle(t, c, epoch, seq)
@@ -413,8 +436,13 @@ func TestServerRestarts(t *testing.T) {
 		require.ErrorIs(t, err, catalog.ErrNotExpired, "it could not renew its session")
 		seq++
 		settle(t, c, epoch, seq)
+		require.ErrorIs(t, c.Unfenced(t.Context(), epoch), catalog.ErrUnavailable, "it attached to another start of the server")
+		require.NoError(t, other.Unfenced(t.Context(), epoch), "it never attached")
 		_, lost, err = c.Attach(t.Context(), epoch)
 		require.NoError(t, err)
+		require.NoError(t, c.Unfenced(t.Context(), epoch))
+		eventually(t, "the end of the outage to be told", func() bool { return said.count("the catalog can be reached again") == outage+1 })
+		require.Equal(t, outage+1, said.count("the catalog cannot be reached"), "once each time: %q", said.all())
 	}
 	rows, err := c.ReadTail(t.Context(), epoch, 0, 1000)
 	require.NoError(t, err)
@@ -429,6 +457,61 @@ func TestServerRestarts(t *testing.T) {
 		return err == nil
 	})
 	require.ErrorIs(t, other.FenceBroker(t.Context(), epoch, catalog.FenceExpired), catalog.ErrNotExpired)
+}
+
+// TestListenHangs: a listener whose LISTEN gets no answer, on a connection that stands, gives up in time.
+func TestListenHangs(t *testing.T) {
+	direct := postgrestest.New(t)
+	p := newProxy(t, postgrestest.Shared(t).Addr())
+	c := open(t, postgres.Options{URL: p.url(direct, postgrestest.Shared(t)), UrgentTimeout: 500 * time.Millisecond})
+	word := "LISTEN"
+	p.hold.Store(&word)
+	ended := make(chan error, 1)
+	go func() { ended <- c.Listen(t.Context(), func(catalog.Announcement) {}) }()
+	select {
+	case err := <-ended:
+		require.ErrorIs(t, err, catalog.ErrUnavailable)
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits for ever")
+	}
+	p.hold.Store(nil)
+	listening, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	err := c.Listen(listening, func(catalog.Announcement) { cancel() })
+	require.ErrorIs(t, err, context.Canceled, "it listened")
+}
+
+// lines is a log as its messages. Safe for concurrent use.
+type lines struct {
+	mu   sync.Mutex
+	msgs []string
+}
+
+func (l *lines) Enabled(context.Context, slog.Level) bool { return true }
+func (l *lines) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l *lines) WithGroup(string) slog.Handler            { return l }
+
+func (l *lines) Handle(_ context.Context, r slog.Record) error { //nolint:gocritic // the interface's
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.msgs = append(l.msgs, r.Message)
+	return nil
+}
+
+func (l *lines) all() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.msgs)
+}
+
+// count is how many messages begin so.
+func (l *lines) count(prefix string) (n int) {
+	for _, msg := range l.all() {
+		if strings.HasPrefix(msg, prefix) {
+			n++
+		}
+	}
+	return n
 }
 
 // TestServerHangs: a server that stops answering makes calls fail in time, and is used again when it thaws.

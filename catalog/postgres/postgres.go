@@ -177,6 +177,7 @@ func (c *Catalog) observed(ctx context.Context, now, start, asked time.Time) err
 func (c *Catalog) pulses() {
 	ticker := time.NewTicker(c.opts.PulseInterval)
 	defer ticker.Stop()
+	var down outage
 	for {
 		select {
 		case <-c.closed.Done():
@@ -186,9 +187,18 @@ func (c *Catalog) pulses() {
 		ctx, cancel := context.WithTimeout(c.closed, silentPulses*c.opts.PulseInterval)
 		err := c.pulse(ctx)
 		cancel()
-		if err != nil && c.closed.Err() == nil {
-			c.time.away()
-			c.log.Warn("the catalog cannot be reached: until it was back for a full term, no session expires", "error", err)
+		if c.closed.Err() != nil {
+			return
+		}
+		if err == nil {
+			if lasted, ended := down.ended(time.Now()); ended {
+				c.log.Info("the catalog can be reached again", "after", lasted)
+			}
+			continue
+		}
+		c.time.away()
+		if now := time.Now(); down.failed(now) {
+			c.log.Warn("the catalog cannot be reached: until it was back for a full term, no session expires", "for", now.Sub(down.since), "error", err)
 		}
 	}
 }
