@@ -9,15 +9,16 @@ import "context"
 // A handle is one opened catalog: that of one process. Closing it, or the end of its process, ends its attachments at
 // once, and its listening.
 type Fleet interface {
-	// MoveLeases hands leases of partitions over to another broker epoch, each with its lease epoch grown by one, and
-	// returns the leases that moved, as they are now. Those that epoch does not hold are left out of the answer (also
-	// on a repeat: LeaseSet tells who has them then). It locks the caller's broker row, then the receiver's, in the
+	// MoveLeases hands leases over to another broker epoch, each with its lease epoch grown by one, and returns the leases
+	// that moved, as they are now. Those that epoch does not hold under the lease epoch named are left out of the answer, also
+	// on a repeat: LeaseSet tells who has them then. So a move that is applied late, after its leases came back, moves
+	// nothing. It locks the caller's broker row, then the receiver's, in the
 	// order of epochs. ErrInvalid when both are the same; ErrFenced when the caller is fenced; ErrUnknownBroker when
 	// the receiver is fenced or unknown, and then nothing has moved. Wanted is cleared.
 	//
 	// The caller has committed its last object with data of these partitions: a commit is guarded by the broker's row
 	// alone, so nothing refuses a later one of an old holder that goes on living. A receiver trusts this order.
-	MoveLeases(ctx context.Context, epoch, to BrokerEpoch, partitions []TopicPartition) ([]Lease, error)
+	MoveLeases(ctx context.Context, epoch, to BrokerEpoch, leases []HeldLease) ([]Lease, error)
 	// AskMoves notes whom leases should be handed over to ([Lease.Wanted]): a request to their holders, not a move.
 	// Asks for the epoch that already holds the lease, for free leases, for fenced or unknown receivers and for unknown
 	// partitions are ignored: they change nothing. To 0 withdraws a request. It grows the version of the lease set if
@@ -56,6 +57,12 @@ type Fleet interface {
 	// not renewed. ErrFenced, also for an epoch never handed out; ErrUnavailable when it was answered by another server, or
 	// another start of it, than this handle attached to last: a deposed server may not know of a fence.
 	Unfenced(ctx context.Context, epoch BrokerEpoch) error
+}
+
+// HeldLease names a lease as its holder has it: each time it changes hands its lease epoch grows.
+type HeldLease struct {
+	TopicPartition
+	Epoch LeaseEpoch
 }
 
 // Move is a wish: the lease of a partition should go to another broker epoch.

@@ -157,15 +157,15 @@ type lateFleet struct {
 	tries int
 }
 
-func (l *lateFleet) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch, tps []catalog.TopicPartition) ([]catalog.Lease, error) {
+func (l *lateFleet) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch, leases []catalog.HeldLease) ([]catalog.Lease, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open {
-		return l.Fleet.MoveLeases(ctx, epoch, to, tps)
+		return l.Fleet.MoveLeases(ctx, epoch, to, leases)
 	}
 	if l.tries++; l.kept == nil {
 		l.kept = func() error {
-			_, err := l.Fleet.MoveLeases(context.WithoutCancel(ctx), epoch, to, tps)
+			_, err := l.Fleet.MoveLeases(context.WithoutCancel(ctx), epoch, to, leases)
 			return err
 		}
 	}
@@ -232,7 +232,7 @@ func TestLostLeases(t *testing.T) {
 	p.mu.Lock()
 	p.mu.closed, p.mu.doubt = true, true
 	p.mu.Unlock()
-	_, err := f.shared.MoveLeases(ctx, a.Epoch(), b.Epoch(), f.tps())
+	_, err := f.shared.MoveLeases(ctx, a.Epoch(), b.Epoch(), []catalog.HeldLease{{TopicPartition: tp}})
 	require.NoError(t, err)
 	epoch := a.Epoch()
 	a.Lost(f.leases(b.Epoch()))

@@ -138,7 +138,7 @@ func (t *term) move(ctx context.Context, ps []lead, to catalog.BrokerEpoch) erro
 	t.name(ps)
 	began, wait, doubt := time.Now(), backoff{}, false
 	for {
-		_, err := t.e.cfg.Fleet.MoveLeases(ctx, t.epoch, to, partitionsOf(ps))
+		_, err := t.e.cfg.Fleet.MoveLeases(ctx, t.epoch, to, leasesOf(ps))
 		switch {
 		case err == nil: // those that the answer leaves out are not ours either
 			t.settled(ps)
@@ -171,7 +171,8 @@ type moving struct {
 }
 
 // name notes that a move names partitions. Until it is settled none of them is taken over again, even if it comes back
-// meanwhile: the move, made again, would take the lease from a leader that goes on appending.
+// meanwhile. A late move would not take the lease from a leader that goes on appending, since it names an earlier lease
+// epoch; this keeps that so whatever the catalog does.
 func (t *term) name(ps []lead) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -189,12 +190,12 @@ func (t *term) settled(ps []lead) {
 	}
 }
 
-func partitionsOf(ps []lead) []catalog.TopicPartition {
-	tps := make([]catalog.TopicPartition, len(ps))
+func leasesOf(ps []lead) []catalog.HeldLease {
+	leases := make([]catalog.HeldLease, len(ps))
 	for i, l := range ps {
-		tps[i] = l.p.tp
+		leases[i] = catalog.HeldLease{TopicPartition: l.p.tp, Epoch: catalog.LeaseEpoch(l.epoch)}
 	}
-	return tps
+	return leases
 }
 
 // unsettled has the term find out what became of a move in doubt.
@@ -250,7 +251,7 @@ func (t *term) settleMoves(ctx context.Context) {
 // again, it either succeeds, and then they are gone, whichever try moved them; or its receiver is fenced, which refuses
 // all tries for ever, and only then the leases tell what an earlier one did.
 func (t *term) settleMove(ctx context.Context, m moving) error {
-	_, err := t.e.cfg.Fleet.MoveLeases(ctx, t.epoch, m.to, partitionsOf(m.ps))
+	_, err := t.e.cfg.Fleet.MoveLeases(ctx, t.epoch, m.to, leasesOf(m.ps))
 	switch {
 	case err == nil:
 		t.settled(m.ps)

@@ -41,6 +41,7 @@ func RunFleet(t *testing.T, open func(t *testing.T, now func() time.Time) Shared
 	}{
 		{"MoveLeases", testMoveLeases},
 		{"MoveLeasesRefused", testMoveLeasesRefused},
+		{"MoveLeasesLate", testMoveLeasesLate},
 		{"MoveLeasesInEveryOrder", testMoveLeasesEveryOrder},
 		{"MoveLeasesBothWays", testMoveLeasesBothWays},
 		{"CommitAfterMove", testCommitAfterMove},

@@ -16,7 +16,7 @@ func testMoveLeases(f *fleet) {
 	other := f.held(b, 1)
 	version := f.version()
 
-	got, err := f.a.MoveLeases(f.ctx(), a, b, tps[:2])
+	got, err := f.a.MoveLeases(f.ctx(), a, b, f.named(tps[:2]...))
 	f.ok(err)
 	require.ElementsMatch(f, []catalog.Lease{
 		{TopicPartition: tps[0], Holder: b, Epoch: 1}, {TopicPartition: tps[1], Holder: b, Epoch: 1},
@@ -32,7 +32,7 @@ func testMoveLeases(f *fleet) {
 	unknown := catalog.TopicPartition{Topic: catalog.TopicID{99}, Partition: 1}
 	version = f.version()
 	for _, tp := range []catalog.TopicPartition{tps[0], other[0], free[0], unknown, {Topic: tps[0].Topic, Partition: 4}} {
-		got, err = f.a.MoveLeases(f.ctx(), a, b, []catalog.TopicPartition{tp})
+		got, err = f.a.MoveLeases(f.ctx(), a, b, f.named(tp))
 		f.ok(err)
 		require.Empty(f, got)
 	}
@@ -40,12 +40,12 @@ func testMoveLeases(f *fleet) {
 	f.ok(err)
 	require.Empty(f, got, "none named")
 	require.Equal(f, version, f.version(), "nothing moved")
-	got, err = f.a.MoveLeases(f.ctx(), a, b, []catalog.TopicPartition{tps[0], tps[2], tps[2], unknown})
+	got, err = f.a.MoveLeases(f.ctx(), a, b, f.named(tps[0], tps[2], tps[2], unknown))
 	f.ok(err)
 	require.Equal(f, []catalog.Lease{{TopicPartition: tps[2], Holder: b, Epoch: 1}}, got)
 
 	// The epoch grows with each move, also of one lease there and back.
-	got, err = f.b.MoveLeases(f.ctx(), b, a, tps[:1])
+	got, err = f.b.MoveLeases(f.ctx(), b, a, f.named(tps[:1]...))
 	f.ok(err)
 	require.Equal(f, []catalog.Lease{{TopicPartition: tps[0], Holder: a, Epoch: 2}}, got)
 	f.ok(f.a.ReleaseLeases(f.ctx(), a, tps[:1]))
@@ -53,8 +53,9 @@ func testMoveLeases(f *fleet) {
 	f.ok(err)
 	require.Equal(f, []catalog.Lease{{TopicPartition: tps[0], Holder: b, Epoch: 3}}, got)
 
+	named := f.named(tps...)
 	f.ok(f.a.DeleteTopic(f.ctx(), tps[0].Topic))
-	got, err = f.b.MoveLeases(f.ctx(), b, a, tps)
+	got, err = f.b.MoveLeases(f.ctx(), b, a, named)
 	f.ok(err)
 	require.Empty(f, got, "the topic was deleted")
 }
@@ -67,7 +68,7 @@ func testMoveLeasesRefused(f *fleet) {
 	before, version := f.leases(), f.version()
 	refused := func(epoch, to catalog.BrokerEpoch, want error) {
 		f.Helper()
-		got, err := f.a.MoveLeases(f.ctx(), epoch, to, tps)
+		got, err := f.a.MoveLeases(f.ctx(), epoch, to, f.named(tps...))
 		f.is(err, want)
 		require.Empty(f, got)
 		require.Equal(f, before, f.leases())
@@ -85,6 +86,50 @@ func testMoveLeasesRefused(f *fleet) {
 	refused(b, nobody, catalog.ErrFenced)
 }
 
+// named names leases as they are now.
+func (f *fleet) named(tps ...catalog.TopicPartition) []catalog.HeldLease {
+	f.Helper()
+	leases := f.leases()
+	var out []catalog.HeldLease
+	for _, tp := range tps {
+		out = append(out, catalog.HeldLease{TopicPartition: tp, Epoch: leases[tp].Epoch})
+	}
+	return out
+}
+
+// testMoveLeasesLate: a move that is applied again, or for the first time, after its leases went and came back, takes nothing
+// from a holder that may go on appending.
+func testMoveLeasesLate(f *fleet) {
+	a, b := f.register(), f.register()
+	tps := f.held(a, 3)
+	late := f.named(tps...)
+	for range 2 {
+		_, err := f.a.MoveLeases(f.ctx(), a, b, f.named(tps[:2]...))
+		f.ok(err)
+		_, err = f.b.MoveLeases(f.ctx(), b, a, f.named(tps[:2]...))
+		f.ok(err)
+	}
+	before, version := f.leases(), f.version()
+	for _, named := range [][]catalog.HeldLease{
+		late[:2],                              // as they were
+		{{TopicPartition: tps[0], Epoch: 3}},  // as they were at the other
+		{{TopicPartition: tps[2], Epoch: 1}},  // as it never was
+		{{TopicPartition: tps[2], Epoch: -1}}, // nor could be
+		{{TopicPartition: tps[1], Epoch: 1 << 30}},
+	} {
+		got, err := f.b.MoveLeases(f.ctx(), a, b, named)
+		f.ok(err)
+		require.Empty(f, got, "%v", named)
+	}
+	require.Equal(f, before, f.leases())
+	require.Equal(f, version, f.version())
+	got, err := f.a.MoveLeases(f.ctx(), a, b, append(late, f.named(tps[1])...))
+	f.ok(err)
+	require.ElementsMatch(f, []catalog.Lease{
+		{TopicPartition: tps[1], Holder: b, Epoch: 5}, {TopicPartition: tps[2], Holder: b, Epoch: 1},
+	}, got, "those that are held as named")
+}
+
 // testMoveLeasesEveryOrder runs a move, a commit of the giver, and the fences of giver and receiver in each order, one
 // after the other and all at once over two handles.
 func testMoveLeasesEveryOrder(f *fleet) {
@@ -98,12 +143,12 @@ func testMoveLeasesEveryOrder(f *fleet) {
 				giver, receiver = receiver, giver
 			}
 			tps := f.held(giver, 2)
-			entry := f.entry(giver, 1)
+			entry, named := f.entry(giver, 1), f.named(tps...)
 			var moved []catalog.Lease
 			errs := make([]error, len(names))
 			calls := []func() error{
 				func() (err error) {
-					moved, err = f.a.MoveLeases(f.ctx(), giver, receiver, tps)
+					moved, err = f.a.MoveLeases(f.ctx(), giver, receiver, named)
 					return err
 				},
 				func() error {
@@ -165,7 +210,7 @@ func testMoveLeasesEveryOrder(f *fleet) {
 func testMoveLeasesBothWays(f *fleet) {
 	a, b := f.register(), f.register()
 	tps := f.held(a, 6)
-	_, err := f.a.MoveLeases(f.ctx(), a, b, tps[:3])
+	_, err := f.a.MoveLeases(f.ctx(), a, b, f.named(tps[:3]...))
 	f.ok(err)
 	var mu sync.Mutex
 	holders := make(map[catalog.Lease]catalog.BrokerEpoch) // by lease without holder
@@ -188,7 +233,16 @@ func testMoveLeasesBothWays(f *fleet) {
 	}{{f.a, a, b}, {f.b, b, a}} {
 		wg.Go(func() {
 			for range 40 {
-				moved, err := way.h.MoveLeases(f.ctx(), way.from, way.to, tps)
+				set, err := way.h.LeaseSet(f.ctx(), 0)
+				if err != nil {
+					failures <- err
+					return
+				}
+				var named []catalog.HeldLease // all of them, also those that move meanwhile
+				for _, l := range set.Leases {
+					named = append(named, catalog.HeldLease{TopicPartition: l.TopicPartition, Epoch: l.Epoch})
+				}
+				moved, err := way.h.MoveLeases(f.ctx(), way.from, way.to, named)
 				if err != nil {
 					failures <- err
 					return
@@ -211,7 +265,7 @@ func testCommitAfterMove(f *fleet) {
 	a, b := f.register(), f.register()
 	tps := f.held(a, 1)
 	rows := f.commit(a, 1, 2)
-	moved, err := f.a.MoveLeases(f.ctx(), a, b, tps)
+	moved, err := f.a.MoveLeases(f.ctx(), a, b, f.named(tps...))
 	f.ok(err)
 	require.Greater(f, moved[0].Epoch, catalog.LeaseEpoch(0), "the receiver's is the larger lease epoch")
 	seen, err := f.b.ReadTail(f.ctx(), a, 0, 10)
@@ -299,7 +353,7 @@ func testRequestsEnd(f *fleet) {
 		moves = append(moves, catalog.Move{TopicPartition: tp, To: b})
 	}
 	f.ok(f.a.AskMoves(f.ctx(), c, moves))
-	moved, err := f.a.MoveLeases(f.ctx(), a, c, tps[:1]) // to somebody else than was asked for
+	moved, err := f.a.MoveLeases(f.ctx(), a, c, f.named(tps[:1]...)) // to somebody else than was asked for
 	f.ok(err)
 	require.Zero(f, moved[0].Wanted)
 	f.ok(f.a.ReleaseLeases(f.ctx(), a, tps[1:2]))

@@ -22,8 +22,8 @@ type fleet struct {
 }
 
 // MoveLeases implements [catalog.Fleet].
-func (f *fleet) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch, partitions []catalog.TopicPartition) ([]catalog.Lease, error) {
-	return answer(ctx, f.c, OpMoveLeases, func() ([]catalog.Lease, error) { return f.inner.MoveLeases(ctx, epoch, to, partitions) })
+func (f *fleet) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch, leases []catalog.HeldLease) ([]catalog.Lease, error) {
+	return answer(ctx, f.c, OpMoveLeases, func() ([]catalog.Lease, error) { return f.inner.MoveLeases(ctx, epoch, to, leases) })
 }
 
 // AskMoves implements [catalog.Fleet].

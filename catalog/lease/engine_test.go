@@ -232,9 +232,11 @@ func (e *engine) Lost(leases []catalog.Lease) {
 func (e *engine) HandOver(ctx context.Context, tps []catalog.TopicPartition, to catalog.BrokerEpoch) error {
 	e.mu.Lock()
 	epoch := e.epoch
+	var held []catalog.HeldLease
 	for _, tp := range tps {
 		if l := e.held[tp]; l != nil {
 			l.closed = true
+			held = append(held, catalog.HeldLease{TopicPartition: tp, Epoch: l.epoch})
 		}
 	}
 	e.open = nil
@@ -245,7 +247,7 @@ func (e *engine) HandOver(ctx context.Context, tps []catalog.TopicPartition, to 
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	_, err := e.link.MoveLeases(ctx, epoch, to, tps)
+	_, err := e.link.MoveLeases(ctx, epoch, to, held)
 	switch {
 	case err == nil:
 		e.forget(epoch, tps)

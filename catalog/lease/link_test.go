@@ -206,11 +206,11 @@ func (l *link) AcquireLeases(ctx context.Context, epoch catalog.BrokerEpoch, tps
 	return leases, nil
 }
 
-func (l *link) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch, tps []catalog.TopicPartition) ([]catalog.Lease, error) {
+func (l *link) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch, held []catalog.HeldLease) ([]catalog.Lease, error) {
 	if err := l.gate(ctx); err != nil {
 		return nil, err
 	}
-	leases, err := l.Catalog.MoveLeases(ctx, epoch, to, tps)
+	leases, err := l.Catalog.MoveLeases(ctx, epoch, to, held)
 	if err == nil {
 		err = l.lost()
 	}

@@ -80,7 +80,7 @@ func (c *Catalog) deafLocked(l *listener, why error) {
 }
 
 // MoveLeases implements catalog.Fleet.
-func (c *Catalog) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch, partitions []catalog.TopicPartition) ([]catalog.Lease, error) {
+func (c *Catalog) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch, leases []catalog.HeldLease) ([]catalog.Lease, error) {
 	if err := catalog.CheckMoveLeases(epoch, to); err != nil {
 		return nil, fmt.Errorf("move leases: %w", err)
 	}
@@ -95,9 +95,9 @@ func (c *Catalog) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch,
 		return nil, fmt.Errorf("move leases to broker epoch %d: %w", to, catalog.ErrUnknownBroker)
 	}
 	var out []catalog.Lease
-	for _, tp := range partitions {
-		t, p := c.partitionLocked(tp)
-		if t == nil || t.deleted || p.lease.Holder != epoch {
+	for _, named := range leases {
+		t, p := c.partitionLocked(named.TopicPartition)
+		if t == nil || t.deleted || p.lease.Holder != epoch || p.lease.Epoch != named.Epoch {
 			continue
 		}
 		p.lease.Holder, p.lease.Wanted = to, 0

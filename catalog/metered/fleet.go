@@ -20,12 +20,12 @@ type fleet struct {
 }
 
 // MoveLeases implements [catalog.Fleet].
-func (f *fleet) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch, partitions []catalog.TopicPartition) (leases []catalog.Lease, err error) {
+func (f *fleet) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch, leases []catalog.HeldLease) (moved []catalog.Lease, err error) {
 	err = f.c.measure(OpMoveLeases, func() (err error) {
-		leases, err = f.inner.MoveLeases(ctx, epoch, to, partitions)
+		moved, err = f.inner.MoveLeases(ctx, epoch, to, leases)
 		return err
 	})
-	return leases, err
+	return moved, err
 }
 
 // AskMoves implements [catalog.Fleet].

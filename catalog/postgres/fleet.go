@@ -11,12 +11,16 @@ import (
 )
 
 // MoveLeases implements [catalog.Fleet]. It waits for a commit of the giver that is under way.
-func (c *Catalog) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch, partitions []catalog.TopicPartition) ([]catalog.Lease, error) {
+func (c *Catalog) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch, leases []catalog.HeldLease) ([]catalog.Lease, error) {
 	if err := catalog.CheckMoveLeases(epoch, to); err != nil {
 		return nil, fmt.Errorf("move leases: %w", err)
 	}
 	var out []catalog.Lease
-	asked := placesOf(partitions)
+	var topics [][16]byte
+	var partitions, epochs []int32
+	for _, l := range slices.SortedFunc(slices.Values(leases), func(a, b catalog.HeldLease) int { return a.Compare(b.TopicPartition) }) {
+		topics, partitions, epochs = append(topics, l.Topic), append(partitions, l.Partition), append(epochs, int32(l.Epoch))
+	}
 	err := c.write(ctx, c.general, fmt.Sprintf("move leases from broker epoch %d to %d", epoch, to), func(t *tx) error {
 		out = nil
 		giver, receiver := func() error { return t.guardAlone(epoch) }, func() error { return t.guard(to) }
@@ -35,12 +39,12 @@ func (c *Catalog) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch,
 			return received
 		}
 		err := t.query(`UPDATE catalog_leases l SET holder = $2, epoch = l.epoch + 1, wanted = NULL
-			FROM unnest($3::uuid[], $4::int[]) AS p (topic, partition)
-			WHERE l.topic = p.topic AND l.partition = p.partition AND l.holder = $1 RETURNING `+leaseColumns, func(r pgx.Rows) error {
+			FROM unnest($3::uuid[], $4::int[], $5::int[]) AS p (topic, partition, epoch)
+			WHERE l.topic = p.topic AND l.partition = p.partition AND l.epoch = p.epoch AND l.holder = $1 RETURNING `+leaseColumns, func(r pgx.Rows) error {
 			l, err := scanLease(r)
 			out = append(out, l)
 			return err
-		}, int64(epoch), int64(to), asked.topics, asked.partitions)
+		}, int64(epoch), int64(to), topics, partitions, epochs)
 		if err != nil {
 			return err
 		}

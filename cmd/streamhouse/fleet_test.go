@@ -108,7 +108,7 @@ func (f *fleet) obey(epoch, others catalog.BrokerEpoch) {
 				to = others
 			}
 			if l.Holder == epoch && to != 0 {
-				if _, err := f.c.MoveLeases(ctx, epoch, to, []catalog.TopicPartition{l.TopicPartition}); err != nil {
+				if _, err := f.c.MoveLeases(ctx, epoch, to, []catalog.HeldLease{{TopicPartition: l.TopicPartition, Epoch: l.Epoch}}); err != nil {
 					return err
 				}
 			}
