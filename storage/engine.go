@@ -36,6 +36,9 @@ type Engine struct {
 		at    time.Time
 	}
 
+	heldVersion atomic.Int64 // see heldChanged
+	holdings    atomic.Pointer[holdings]
+
 	cancel  context.CancelFunc
 	closing atomic.Bool           // no new term
 	stopped atomic.Pointer[error] // why there will be no term any more
@@ -130,6 +133,7 @@ func (e *Engine) endTerm(t *term) {
 	for _, p := range e.all() {
 		p.mu.Lock()
 		p.resetLocked() // also what a load installed before its lease was taken
+		e.heldChanged()
 		b.add(p)
 		p.mu.Unlock()
 	}
@@ -241,6 +245,7 @@ func (e *Engine) DropTopic(id catalog.TopicID) {
 		p.mu.Lock()
 		p.mu.dropped = true
 		p.mu.term, p.mu.closed, p.mu.doubt = nil, false, false
+		e.heldChanged()
 		b.add(p)
 		p.mu.Unlock()
 	}

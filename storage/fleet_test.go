@@ -333,3 +333,36 @@ func TestObjectsMergedAwayByAnother(t *testing.T) {
 	c.DropBlocks()
 	f.follows(c) // by the merged object, though nobody told of it
 }
+
+// What is held is looked at each time the lease manager is woken, and there may be many: nothing is copied while it stays the
+// same, and each change shows at once.
+func TestHeldIsNotCopied(t *testing.T) {
+	ctx := t.Context()
+	f := newFleet(t, 3)
+	a, b := f.join(1), f.join(2)
+	require.NoError(t, a.Acquire(ctx, f.tps()))
+	held := a.Held()
+	require.Len(t, held, 3)
+	require.Zero(t, testing.AllocsPerRun(100, func() { a.Held() }))
+	version := a.HeldVersion()
+	require.NoError(t, f.produce(ctx, a.Engine, f.logs[0], []byte("x")))
+	require.Equal(t, version, a.HeldVersion(), "nothing changed hands")
+
+	f.give(a, b, f.logs[0].tp)
+	require.Len(t, held, 3, "what was told stays as it was")
+	require.Greater(t, a.HeldVersion(), version)
+	require.NotContains(t, a.Held(), f.logs[0].tp)
+	require.Equal(t, map[catalog.TopicPartition]catalog.LeaseEpoch{f.logs[0].tp: 1}, b.Held(), "loaded with its tail")
+	f.give(b, a, f.logs[0].tp)
+	require.Equal(t, catalog.LeaseEpoch(2), a.Held()[f.logs[0].tp])
+	require.Empty(t, b.Held())
+
+	f.give(a, b, f.logs[1].tp)
+	require.Len(t, b.Held(), 1)
+	f.fence(b.Epoch())
+	require.Error(t, b.Affirm(ctx))
+	require.Eventually(t, func() bool { return len(b.Held()) == 0 }, 10*time.Second, time.Millisecond)
+	require.Len(t, a.Held(), 2)
+	a.DropTopic(f.logs[0].tp.Topic)
+	require.Empty(t, a.Held())
+}

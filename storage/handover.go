@@ -116,6 +116,7 @@ func (t *term) resign(ps []lead) {
 		l.p.mu.Lock()
 		if l.p.mu.term == t && l.p.mu.leaderEpoch == l.epoch {
 			l.p.resignLocked()
+			t.e.heldChanged()
 			lost[l.p.tp.Topic]--
 			b.add(l.p)
 		}

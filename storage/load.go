@@ -227,6 +227,7 @@ func (b *bringing) leadLocked(t *term) error {
 	p.mu.producers, p.mu.epochs, p.mu.next = ps, epochs, next
 	if b.lease != nil {
 		p.mu.term, p.mu.leaderEpoch = t, int32(b.lease.Epoch)
+		t.e.heldChanged()
 		p.mu.closed, p.mu.doubt = false, false
 	}
 	return nil

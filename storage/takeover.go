@@ -19,8 +19,13 @@ func (e *Engine) Epoch() catalog.BrokerEpoch {
 }
 
 // Held are the partitions the engine regards as its own, with the lease epoch of each, also those that are being handed
-// over, or in doubt because the catalog did not answer.
+// over, or in doubt because the catalog did not answer. The map is shared and must not be changed: it is made anew when
+// something changed hands, and given out again as long as nothing did.
 func (e *Engine) Held() map[catalog.TopicPartition]catalog.LeaseEpoch {
+	version := e.heldVersion.Load() // before the partitions are looked at: what changes meanwhile is looked at next time
+	if h := e.holdings.Load(); h != nil && h.version == version {
+		return h.leases
+	}
 	held := make(map[catalog.TopicPartition]catalog.LeaseEpoch)
 	for _, p := range e.all() {
 		p.mu.Lock()
@@ -29,8 +34,22 @@ func (e *Engine) Held() map[catalog.TopicPartition]catalog.LeaseEpoch {
 		}
 		p.mu.Unlock()
 	}
+	e.holdings.Store(&holdings{version, held})
 	return held
 }
+
+// HeldVersion grows with each change of what Held tells, at once.
+func (e *Engine) HeldVersion() int64 { return e.heldVersion.Load() }
+
+// holdings are what Held told last. Immutable.
+type holdings struct {
+	version int64
+	leases  map[catalog.TopicPartition]catalog.LeaseEpoch
+}
+
+// heldChanged is called by whoever changes the term or the leader epoch of a partition, before its lock is given back: a look
+// at the partition that misses the change then has an old version.
+func (e *Engine) heldChanged() { e.heldVersion.Add(1) }
 
 // Acquire takes those of the leases that are free, and takes over what it got. It is not an error that another broker was
 // faster.
@@ -115,6 +134,7 @@ func (t *term) takeOverNew(ctx context.Context, news []catalog.Lease) error {
 				gained[l.Topic]++
 			}
 			p.mu.term, p.mu.leaderEpoch = t, int32(l.Epoch)
+			t.e.heldChanged()
 			p.mu.closed, p.mu.doubt, p.mu.loaded = false, false, false
 			p.mu.rowsStamp++ // of a load for a follower that is under way
 			b.add(p)

@@ -16,8 +16,11 @@ type Partitions interface {
 	// lost its epoch and registered anew; call [Manager.Wake] then.
 	Epoch() catalog.BrokerEpoch
 	// Held are the partitions the engine regards as its own, with the lease epoch of each, also those that are closed for
-	// a hand-over, or in doubt because the catalog does not answer. The map is the caller's.
+	// a hand-over, or in doubt because the catalog does not answer. The map does not change and is not changed: it is asked
+	// for at every step, so it should cost nothing while nothing changes hands.
 	Held() map[catalog.TopicPartition]catalog.LeaseEpoch
+	// HeldVersion grows with each change of what Held tells.
+	HeldVersion() int64
 	// Acquire takes those of the leases that are free (catalog.Leases.AcquireLeases) and takes over what it got. It is
 	// not an error that somebody else was faster.
 	Acquire(ctx context.Context, partitions []catalog.TopicPartition) error

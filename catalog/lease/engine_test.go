@@ -159,7 +159,8 @@ type engine struct {
 	lives int
 	seq   catalog.Sequence
 	held  map[catalog.TopicPartition]*lead
-	open  *run // those of held that are not closed; nil: to be made anew
+	moved int64 // version of held
+	open  *run  // those of held that are not closed; nil: to be made anew
 }
 
 type lead struct {
@@ -183,6 +184,12 @@ func (e *engine) Held() map[catalog.TopicPartition]catalog.LeaseEpoch {
 	return out
 }
 
+func (e *engine) HeldVersion() int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.moved
+}
+
 func (e *engine) Load() map[catalog.TopicPartition]float64 { return nil }
 
 // install leads partitions, unless the epoch under which they were taken is over.
@@ -198,6 +205,7 @@ func (e *engine) install(ctx context.Context, leases []catalog.Lease) error {
 		}
 		if have := e.held[l.TopicPartition]; have == nil || have.epoch < l.Epoch {
 			e.held[l.TopicPartition] = &lead{epoch: l.Epoch}
+			e.moved++
 			e.open = nil
 		}
 	}
@@ -224,6 +232,7 @@ func (e *engine) Lost(leases []catalog.Lease) {
 	for _, l := range leases {
 		if have := e.held[l.TopicPartition]; have != nil && have.epoch < l.Epoch {
 			delete(e.held, l.TopicPartition)
+			e.moved++
 			e.open = nil
 		}
 	}
@@ -289,6 +298,7 @@ func (e *engine) forget(epoch catalog.BrokerEpoch, tps []catalog.TopicPartition)
 	for _, tp := range tps {
 		if e.epoch == epoch {
 			delete(e.held, tp)
+			e.moved++
 		}
 	}
 	e.open = nil
@@ -317,6 +327,7 @@ func (e *engine) failed(epoch catalog.BrokerEpoch, err error) {
 	}
 	e.epoch = 0
 	clear(e.held)
+	e.moved++
 	e.open = nil
 	e.mu.Unlock()
 	e.again()

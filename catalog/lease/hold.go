@@ -12,6 +12,7 @@ import (
 // holdState is what this broker does about leases: those it should take, has to adopt, and is asked to give away.
 type holdState struct {
 	ours  []catalog.Lease // that the view shows as ours
+	asked []catalog.Lease // those of ours that should be handed over
 	free  []freeLease
 	since map[catalog.TopicPartition]time.Time // when a free lease was first seen free
 	lost  []catalog.Lease                      // held by others in the view, by the engine under an earlier lease epoch
@@ -24,6 +25,10 @@ type holdState struct {
 	gone map[catalog.TopicPartition]catalog.LeaseEpoch
 	// rest are partitions whose hand-over failed, and until when they are left in peace.
 	rest map[catalog.TopicPartition]time.Time
+
+	// settled: the engine held all that is ours, and nothing was under way, when it had this version. There is nothing to
+	// adopt before one of view, engine and calls changes.
+	settled int64
 
 	acquire, adopt worker
 	giving         int // hand-overs under way
@@ -51,7 +56,8 @@ func (s *holdState) init() {
 func (s *holdState) forget() {
 	s.gone = make(map[catalog.TopicPartition]catalog.LeaseEpoch)
 	s.rest = make(map[catalog.TopicPartition]time.Time)
-	s.ours, s.lost = nil, nil
+	s.ours, s.asked, s.lost = nil, nil, nil
+	s.settled = -1
 	s.acquire.failures, s.adopt.failures = 0, 0
 	s.acquire.retry, s.adopt.retry = time.Time{}, time.Time{}
 }
@@ -73,13 +79,17 @@ func (m *Manager) index(now time.Time) {
 	m.dirty = false
 	s, v := &m.hold, m.View()
 	places := seats(v, m.leaving)
-	s.ours, s.free, s.lost = s.ours[:0], s.free[:0], s.lost[:0]
+	s.ours, s.asked, s.free, s.lost = s.ours[:0], s.asked[:0], s.free[:0], s.lost[:0]
+	s.settled = -1
 	since := make(map[catalog.TopicPartition]time.Time)
 	held := m.cfg.Partitions.Held()
 	for l := range v.All() {
 		switch l.Holder {
 		case m.epoch:
 			s.ours = append(s.ours, l)
+			if l.Wanted != 0 {
+				s.asked = append(s.asked, l)
+			}
 			if before, ok := s.gone[l.TopicPartition]; ok && l.Epoch > before {
 				delete(s.gone, l.TopicPartition) // it came back
 			}
@@ -131,10 +141,12 @@ func (m *Manager) lose() {
 // adopt takes over what the view shows as ours and the engine does not hold.
 func (m *Manager) adopt(now time.Time) {
 	s := &m.hold
-	if !m.ready(&s.adopt, now) || len(s.ours) == 0 {
+	version := m.cfg.Partitions.HeldVersion() // before the map
+	if s.settled == version || !m.ready(&s.adopt, now) || len(s.ours) == 0 {
 		return
 	}
 	held := m.cfg.Partitions.Held()
+	settled := true
 	var leases []catalog.Lease
 	var tps []catalog.TopicPartition
 	for _, l := range s.ours {
@@ -142,14 +154,18 @@ func (m *Manager) adopt(now time.Time) {
 			continue
 		}
 		if _, busy := s.busy[l.TopicPartition]; busy {
+			settled = false
 			continue
 		}
 		if before, ok := s.gone[l.TopicPartition]; ok && l.Epoch <= before {
-			continue
+			continue // until a view shows where it went
 		}
 		leases, tps = append(leases, l), append(tps, l.TopicPartition)
 	}
 	if len(leases) == 0 {
+		if settled {
+			s.settled = version
+		}
 		return
 	}
 	m.work(&s.adopt, tps, "take over leases that were moved here", m.cfg.Hooks.Adopted, func(ctx context.Context) error {
@@ -253,8 +269,8 @@ func (m *Manager) give(now time.Time) {
 	var held map[catalog.TopicPartition]catalog.LeaseEpoch
 	wanted := make(map[catalog.BrokerEpoch][]catalog.TopicPartition)
 	var order []catalog.BrokerEpoch
-	for _, l := range s.ours {
-		if l.Wanted == 0 || !m.receives(l.Wanted) || !m.idle(l.TopicPartition, now) {
+	for _, l := range s.asked {
+		if !m.receives(l.Wanted) || !m.idle(l.TopicPartition, now) {
 			continue
 		}
 		if held == nil {
