@@ -5,6 +5,7 @@ import "time"
 func networkFaults() []fault {
 	return []fault{
 		{name: "cut-catalog", run: cutCatalog},
+		{name: "forget-catalog", run: forgetCatalog},
 		{name: "cut-store", run: cutStore},
 		{name: "cut-clients", run: cutClients},
 		{name: "break-connections", run: breakConnections},
@@ -38,6 +39,17 @@ func cutCatalog(r *round) error {
 	b := r.any()
 	r.note("broker %d", b.ID)
 	r.cut(b.Postgres)
+	return nil
+}
+
+// forgetCatalog has Postgres find a broker's connections reset, of which the
+// broker sees nothing: others take over long before its session ends.
+func forgetCatalog(r *round) error {
+	b := r.any()
+	r.note("broker %d", b.ID)
+	b.Postgres.Forget()
+	r.hold(time.Second, 8*time.Second, 20*time.Second)
+	b.Postgres.Heal()
 	return nil
 }
 

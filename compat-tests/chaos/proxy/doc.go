@@ -2,7 +2,8 @@
 // networks and servers do: it goes silent, resets, slows down, and loses one
 // message at the worst moment.
 //
-//	TCP       any connection: cut silently, cut with a reset, delayed
+//	TCP       any connection: cut silently, cut with a reset, forgotten (the
+//	          server finds a reset, the client silence), delayed
 //	Postgres  that, and the protocol read along: notifications swallowed,
 //	          commits applied after their client was told that the connection is gone
 //	HTTP      requests to an object store: answered 503, their bodies slow or

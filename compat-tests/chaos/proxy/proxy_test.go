@@ -288,3 +288,28 @@ func TestHTTP(t *testing.T) {
 	resp.Body.Close()
 	<-stored
 }
+
+func TestTCPForgets(t *testing.T) {
+	addr, conns := peer(t)
+	p, err := proxy.Listen(addr)
+	require.NoError(t, err)
+	defer p.Close()
+	c := dial(t, p.Addr())
+	write(t, c, "hello")
+	server := <-conns
+	expect(t, server, "hello")
+	p.Forget()
+	reset(t, server)
+	silent(t, c)
+	write(t, c, "is anybody there")
+	silent(t, c)
+	late := dial(t, p.Addr())
+	write(t, late, "and here")
+	silent(t, late)
+	p.Heal()
+	reset(t, c)
+	server = <-conns
+	expect(t, server, "and here")
+	write(t, server, "yes")
+	expect(t, late, "yes")
+}

@@ -43,6 +43,8 @@ type link struct {
 	// toServer and toClient see each chunk before it is forwarded and return what
 	// is; nil: all of it.
 	toServer, toClient func(chunk []byte) []byte
+	// forgotten: the server's side was reset, the client does not know yet. Under the proxy's lock.
+	forgotten bool
 	// ended is closed when either side is gone.
 	ended chan struct{}
 	end   sync.Once
@@ -78,6 +80,20 @@ func (p *TCP) Close() {
 
 // Silence cuts without a sign: see the package comment.
 func (p *TCP) Silence() { p.set(silent, 0) }
+
+// Forget does what a firewall, a NAT or a proxy does that lost its state: servers find their connections reset, clients find
+// nothing but silence, on new connections too. When it heals they find a reset.
+func (p *TCP) Forget() {
+	p.set(silent, 0)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.mu.links {
+		if l.up != nil {
+			l.forgotten = true
+			abort(l.up)
+		}
+	}
+}
 
 // Reset closes all connections with a reset, and each new one.
 func (p *TCP) Reset() { p.set(resetting, 0) }
@@ -145,6 +161,10 @@ func (p *TCP) serve(l *link) {
 	var answers sync.WaitGroup
 	answers.Go(func() {
 		p.pump(l, l.down, l.up, l.toClient)
+		if p.isForgotten(l) {
+			p.pass(l) // until it heals
+			l.reset()
+		}
 		l.done(l.down)
 	})
 	p.pump(l, l.up, l.down, l.toServer)
@@ -173,6 +193,12 @@ func (p *TCP) leave(l *link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.mu.links, l)
+}
+
+func (p *TCP) isForgotten(l *link) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return l.forgotten
 }
 
 // setUp is under the lock of the proxy since reset reads what it writes.
