@@ -23,7 +23,7 @@ import (
 // A resent batch is not appended again: its Pending shares the outcome of the first copy (KIP-98).
 //
 // Errors: ErrNotLeader, ErrUnknownPartition, ErrOutOfOrderSequence, ErrInvalidProducerEpoch, ErrOverloaded,
-// ErrUnavailable.
+// ErrUnavailable; ErrCorrupt for a batch with a sequence when what is known of producers is damaged.
 func (e *Engine) Append(ctx context.Context, tp catalog.TopicPartition, batch []byte, h recordbatch.Header, frame *slab.Buf) (Pending, error) {
 	p := e.lookup(tp)
 	if p == nil {
@@ -77,6 +77,9 @@ func (t *term) appendLocked(p *partition, batch []byte, h *recordbatch.Header, f
 	}
 	idempotent := h.ProducerID >= 0 && h.BaseSequence >= 0
 	s := sent{first: h.BaseSequence, last: lastSeq(h.BaseSequence, n)}
+	if idempotent && p.mu.damage != nil {
+		return Pending{}, nil, fmt.Errorf("append to %s: %w: %w", p.tp, ErrCorrupt, p.mu.damage)
+	}
 	if idempotent {
 		dup, err := p.mu.producers.check(h.ProducerID, h.ProducerEpoch, s.first, s.last)
 		if err != nil {

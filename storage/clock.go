@@ -40,12 +40,30 @@ type quiet struct {
 	mu struct {
 		sync.Mutex
 		kinds map[string]*muted
+		said  map[string]struct{}
 	}
 }
+
+// maxSaid bounds what is said once each. Who has more damage than that has read enough.
+const maxSaid = 1000
 
 type muted struct {
 	last  time.Time
 	count int
+}
+
+// once tells whether this is the first time for kind, of which there may be as many as there is damage.
+func (q *quiet) once(kind string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.mu.said == nil {
+		q.mu.said = make(map[string]struct{})
+	}
+	if _, said := q.mu.said[kind]; said || len(q.mu.said) >= maxSaid {
+		return false
+	}
+	q.mu.said[kind] = struct{}{}
+	return true
 }
 
 // loud tells whether to log an instance of kind now, and how many there were since the last line, this one included.

@@ -76,6 +76,9 @@
 // What a merge cannot read as it was written is set aside, for as long as this process lives, with one warning: it stays
 // in the manifest, reads of it fail with ErrCorrupt, everything else is merged without it.
 //
+// What a fold or a load cannot read of one partition costs that partition only: with a damaged producer snapshot it takes no
+// idempotent batches (damage.go), a damaged packed row is not appended to. A snapshot of a later version is no damage.
+//
 // # Time
 //
 // Ages of tail rows and of producers are by the catalog's clock, which the engine follows through the answers to

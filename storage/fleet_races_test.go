@@ -199,18 +199,18 @@ func TestAFollowerAheadOfItsLeader(t *testing.T) {
 	f.check(ctx, a.Engine)
 }
 
-// damaged answers nonsense for the producers of one partition.
-type damaged struct {
+// fromLater answers with a producer snapshot of one partition that a later binary wrote.
+type fromLater struct {
 	catalog.Catalog
 
 	tp catalog.TopicPartition
 }
 
-func (c *damaged) LoadPartitions(ctx context.Context, tps []catalog.TopicPartition) ([]catalog.PartitionState, error) {
+func (c *fromLater) LoadPartitions(ctx context.Context, tps []catalog.TopicPartition) ([]catalog.PartitionState, error) {
 	states, err := c.Catalog.LoadPartitions(ctx, tps)
 	for i := range states {
 		if states[i].TopicPartition == c.tp {
-			states[i].Producers = []byte("nonsense")
+			states[i].Producers = appendChecksum([]byte{producersVersion + 1, 0})
 		}
 	}
 	return states, err
@@ -221,7 +221,7 @@ func TestADamagedPartitionHoldsUpNoOther(t *testing.T) {
 	ctx := t.Context()
 	f := newFleet(t, 3)
 	a := f.join(1)
-	b := f.join(2, func(c *Config) { c.Catalog = &damaged{c.Catalog, f.logs[0].tp} })
+	b := f.join(2, func(c *Config) { c.Catalog = &fromLater{c.Catalog, f.logs[0].tp} })
 	require.NoError(t, a.Acquire(ctx, f.tps()))
 	f.produceAll(ctx, a)
 	require.NoError(t, a.HandOver(ctx, f.tps(), b.Epoch()))

@@ -262,6 +262,12 @@ func (t *term) foldPartition(f *catalog.Fold, st *catalog.PartitionState, w *fol
 	st.LeaderEpochs = pruneEpochs(st.LeaderEpochs, st.LogStart)
 	if len(w.producers) > 0 {
 		ps, err := decodeProducers(st.Producers)
+		if errors.Is(err, errSnapshot) {
+			// It goes on as it is, damaged: that it is says that nobody knows who sent what, also of what is folded now.
+			t.e.damagedProducers(st.TopicPartition, err)
+			f.Partitions = append(f.Partitions, *st)
+			return pack, nil
+		}
 		if err != nil {
 			return nil, fmt.Errorf("partition %s: %w", st.TopicPartition, err)
 		}
@@ -302,7 +308,8 @@ func (t *term) packOnto(ctx context.Context, f *catalog.Fold, packs []packing) e
 		}
 		before, err := segment.DecodePacked(last.Extents)
 		if err != nil {
-			return fmt.Errorf("decode a packed row of %s: %w", last.TopicPartition, err)
+			t.e.damagedRow(last.TopicPartition, last.Base, err)
+			return nil // what comes now goes to a row of its own
 		}
 		if len(before)+len(packs[i].pack) <= maxPackedExtents {
 			f.Replaces = append(f.Replaces, catalog.RowRef{TopicPartition: last.TopicPartition, Base: last.Base, Version: last.Version})

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/streamhouse/streamhouse/catalog"
@@ -22,6 +23,7 @@ type bringing struct {
 	tail    []tailExtent
 	state   *catalog.PartitionState
 	batches map[*tailObject]piecesOf
+	damage  error // of the producer snapshot
 }
 
 // piecesOf are the batches of one partition in one object of the tail, by the offset at which their extent begins: one
@@ -122,6 +124,7 @@ func (t *term) bringPage(ctx context.Context, page []*bringing) (again []*bringi
 	defer rung.ring()
 	gained := make(map[catalog.TopicID]int)
 	defer func() { t.e.noteHeld(gained, false) }()
+	hurt := false
 	for _, b := range page {
 		if b.state == nil {
 			unknown = append(unknown, b.p)
@@ -142,10 +145,16 @@ func (t *term) bringPage(ctx context.Context, page []*bringing) (again []*bringi
 			if damaged == nil {
 				damaged = err
 			}
+			hurt = hurt || b.damage != nil
 		case b.p.mu.term == nil:
 			b.p.installLocked(b.state)
 		}
 		b.p.mu.Unlock()
+	}
+	for i := 0; hurt && i < len(page); i++ {
+		if page[i].damage != nil {
+			t.e.damagedProducers(page[i].p.tp, page[i].damage)
+		}
 	}
 	return again, unknown, damaged, nil
 }
@@ -198,7 +207,7 @@ func (b *bringing) leadLocked(t *term) error {
 		return nil // given away, or taken or loaded by another call, meanwhile: what was appended since must stay
 	}
 	ps, err := decodeProducers(b.state.Producers)
-	if err != nil {
+	if b.damage = err; err != nil && !errors.Is(err, errSnapshot) {
 		return fmt.Errorf("load partition %s: %w", p.tp, err)
 	}
 	next := b.state.LogEnd
@@ -224,7 +233,7 @@ func (b *bringing) leadLocked(t *term) error {
 	if p.mu.hw != next {
 		return fmt.Errorf("partition %s: its log ends at offset %d, %d was known before", p.tp, next, p.mu.hw)
 	}
-	p.mu.producers, p.mu.epochs, p.mu.next = ps, epochs, next
+	p.mu.producers, p.mu.damage, p.mu.epochs, p.mu.next = ps, b.damage, epochs, next
 	if b.lease != nil {
 		p.mu.term, p.mu.leaderEpoch = t, int32(b.lease.Epoch)
 		t.e.heldChanged()

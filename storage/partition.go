@@ -45,6 +45,7 @@ type partition struct {
 		next      int64 // log end: the next offset to assign
 		hw        int64 // end of what the manifest names, as far as it hangs together
 		producers producers
+		damage    error // producers were not to be read: nobody can tell a resend from a new batch
 		epochs    []catalog.EpochStart
 		bytes     int64 // of the folded extents
 		rows      []cachedRow
@@ -91,7 +92,7 @@ func (p *partition) unwatch(w *Watcher) {
 func (p *partition) resetLocked() {
 	p.mu.term, p.mu.leaderEpoch, p.mu.gave, p.mu.loaded = nil, 0, -1, false
 	p.mu.closed, p.mu.doubt = false, false
-	p.mu.producers = producers{}
+	p.mu.producers, p.mu.damage = producers{}, nil
 	p.mu.epochs, p.mu.tail, p.mu.rows = nil, nil, nil
 	p.mu.logStart, p.mu.next, p.mu.hw, p.mu.foldedEnd, p.mu.bytes, p.mu.tailBytes = 0, 0, 0, 0, 0, 0
 	p.mu.rowsStamp++
@@ -108,7 +109,7 @@ func (p *partition) reignLocked() reign { return reign{p.mu.term, p.mu.leaderEpo
 func (p *partition) resignLocked() {
 	p.mu.gave = max(p.mu.gave, catalog.LeaseEpoch(p.mu.leaderEpoch))
 	p.mu.term, p.mu.closed, p.mu.doubt = nil, false, false
-	p.mu.producers, p.mu.epochs = producers{}, nil
+	p.mu.producers, p.mu.damage, p.mu.epochs = producers{}, nil, nil
 }
 
 // installLocked takes the folded row and joins the tail on it.

@@ -8,6 +8,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/streamhouse/streamhouse/storage/segment"
 )
 
 // window is how many of a producer's last batches are remembered to recognise a resend: Kafka's
@@ -186,7 +188,9 @@ func (ps *producers) states() []ProducerState {
 const producersVersion = 1
 
 var (
-	castagnoli  = crc32.MakeTable(crc32.Castagnoli)
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+	// errSnapshot: a producer snapshot is not as it was written. One of a later version is no such error: it is sound, and
+	// what it says must not be lost.
 	errSnapshot = errors.New("malformed producer snapshot")
 )
 
@@ -210,8 +214,10 @@ func (ps *producers) encode() []byte {
 			b = binary.AppendVarint(b, s.base)
 		}
 	}
-	return binary.LittleEndian.AppendUint32(b, checksum(b))
+	return appendChecksum(b)
 }
+
+func appendChecksum(b []byte) []byte { return binary.LittleEndian.AppendUint32(b, checksum(b)) }
 
 func decodeProducers(b []byte) (producers, error) {
 	var ps producers
@@ -222,7 +228,7 @@ func decodeProducers(b []byte) (producers, error) {
 		return ps, fmt.Errorf("check producer snapshot: %w", errSnapshot)
 	}
 	if b[0] != producersVersion {
-		return ps, fmt.Errorf("producer snapshot has version %d, this binary reads %d: %w", b[0], producersVersion, errSnapshot)
+		return ps, fmt.Errorf("producer snapshot has version %d, this binary reads %d: %w", b[0], producersVersion, segment.ErrVersion)
 	}
 	r := varints{b: b[1 : len(b)-4]}
 	n := r.uvarint()

@@ -286,13 +286,16 @@ func (e *Engine) Size(ctx context.Context, tp catalog.TopicPartition) (int64, er
 	return p.mu.bytes + p.mu.tailBytes, nil
 }
 
-// Producers lists the idempotent producers the partition remembers.
+// Producers lists the idempotent producers the partition remembers. ErrCorrupt: they are damaged.
 func (e *Engine) Producers(ctx context.Context, tp catalog.TopicPartition) ([]ProducerState, error) {
 	p, err := e.lockLed(ctx, tp)
 	if err != nil {
 		return nil, err
 	}
 	defer p.mu.Unlock()
+	if p.mu.damage != nil {
+		return nil, fmt.Errorf("list the producers of %s: %w: %w", tp, ErrCorrupt, p.mu.damage)
+	}
 	return p.mu.producers.states(), nil
 }
 
