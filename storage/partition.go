@@ -49,6 +49,7 @@ type partition struct {
 		epochs    []catalog.EpochStart
 		bytes     int64 // of the folded extents
 		rows      []cachedRow
+		path      path // of readers through what is in the store
 		// rowsStamp grows whenever something folded or rewritten is taken out, so that a slow load does not install what
 		// was true before.
 		rowsStamp uint64

@@ -32,6 +32,7 @@ func (e *Engine) Read(ctx context.Context, req ReadRequest, dst *Read) error {
 // read is what Read and ReadFollower share.
 func (e *Engine) read(ctx context.Context, p *partition, req *ReadRequest, follower bool, dst *Read) error {
 	offset := req.Offset
+	var ahead ahead
 	for retries := 0; ; {
 		had := len(dst.Records)
 		step, err := p.step(req, offset, follower, dst)
@@ -62,7 +63,10 @@ func (e *Engine) read(ctx context.Context, p *partition, req *ReadRequest, follo
 			}
 			continue
 		}
-		next, err := e.readStored(ctx, &step, req.MaxBytes, req.MinOne, dst)
+		var next int64
+		if err = ahead.start(ctx, e, p, &step, int64(req.MaxBytes-dst.Bytes)); err == nil {
+			next, err = e.readStored(ctx, &step, req.MaxBytes, req.MinOne, dst)
+		}
 		if (errors.Is(err, objstore.ErrNotFound) || errors.Is(err, errStaleRow)) && retries < 2 {
 			// The object was merged away and its grace passed between our look at the extents and the read. Look again.
 			retries++

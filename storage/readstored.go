@@ -61,7 +61,7 @@ func (e *Engine) readStored(ctx context.Context, x *stored, maxBytes int, minOne
 	}
 }
 
-// openStored finds the object's key, if need be, and opens its footer.
+// openStored finds the object's key, if need be, and opens it for a reader of its data.
 func (e *Engine) openStored(ctx context.Context, x *stored) (*segment.Footer, error) {
 	if x.key == "" {
 		key, size, err := e.names.find(ctx, e.cfg.Catalog, x.object)
@@ -70,7 +70,7 @@ func (e *Engine) openStored(ctx context.Context, x *stored) (*segment.Footer, er
 		}
 		x.key, x.size = key, size
 	}
-	return e.blocks.Footer(ctx, x.object, x.key, x.size)
+	return e.blocks.Open(ctx, x.object, x.key, x.size)
 }
 
 // cut is the part of a walk that is returned.
@@ -211,12 +211,20 @@ type objectName struct {
 
 const maxObjectNames = 8192
 
-func (n *objectNames) find(ctx context.Context, cat catalog.Catalog, id catalog.ObjectID) (string, int64, error) {
+// known fills in an object's key and size, if they are remembered.
+func (n *objectNames) known(id catalog.ObjectID, key *string, size *int64) bool {
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	name, ok := n.mu.byID[id]
-	n.mu.Unlock()
 	if ok {
-		return name.key, name.size, nil
+		*key, *size = name.key, name.size
+	}
+	return ok
+}
+
+func (n *objectNames) find(ctx context.Context, cat catalog.Catalog, id catalog.ObjectID) (key string, size int64, err error) {
+	if n.known(id, &key, &size) {
+		return key, size, nil
 	}
 	objs, err := cat.ObjectsByID(ctx, []catalog.ObjectID{id})
 	if err != nil {

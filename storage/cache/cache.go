@@ -20,6 +20,7 @@ const (
 	DefaultFooterBytes      = 8 << 20
 	DefaultReadAhead        = 4 << 20
 	DefaultReadAheadFlights = 4
+	DefaultObjectFlights    = 16
 )
 
 // ErrClosed says that the cache was closed.
@@ -67,21 +68,25 @@ type Config struct {
 	ReadAhead int
 	// ReadAheadFlights is how many read-aheads are under way at once.
 	ReadAheadFlights int
+	// ObjectFlights is how many objects are got at once for readers that are still in others ([Cache.Ahead]).
+	ObjectFlights int
 }
 
 // Cache is a block cache. Its methods are safe for concurrent use.
 type Cache struct {
-	store     segment.RangeReader
-	pool      *slab.Pool
-	hooks     Hooks
-	bytes     int64
-	ahead     int64 // window in blocks; 0 = off
-	maxAhead  int
-	footers   footers
-	ctx       context.Context // of loads: they outlive the reader that started them
-	cancel    context.CancelFunc
-	loads     sync.WaitGroup
-	closeOnce sync.Once
+	store    segment.RangeReader
+	pool     *slab.Pool
+	hooks    Hooks
+	bytes    int64
+	ahead    int64 // window in blocks; 0 = off
+	maxAhead int
+	// maxObjects bounds coming.
+	maxObjects int
+	footers    footers
+	ctx        context.Context // of loads: they outlive the reader that started them
+	cancel     context.CancelFunc
+	loads      sync.WaitGroup
+	closeOnce  sync.Once
 
 	mu struct {
 		sync.Mutex
@@ -91,6 +96,7 @@ type Cache struct {
 		probation ring
 		protected ring
 		aheads    int
+		coming    map[catalog.ObjectID]struct{} // for readers that are still in other objects
 		streams   streams
 	}
 }
@@ -112,7 +118,11 @@ func New(cfg Config) *Cache {
 		c.maxAhead = DefaultReadAheadFlights
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	if c.maxObjects = cfg.ObjectFlights; c.maxObjects <= 0 {
+		c.maxObjects = DefaultObjectFlights
+	}
 	c.mu.objects = make(map[catalog.ObjectID]map[int64]*chunk)
+	c.mu.coming = make(map[catalog.ObjectID]struct{})
 	c.mu.probation.init()
 	c.mu.protected.init()
 	c.footers.init(c, cfg.FooterBytes)
@@ -239,11 +249,12 @@ func (c *Cache) lookup(r *request, parts []part) (_ []part, hits, misses int, _ 
 		var end int64
 		if ch != nil {
 			end = min(ch.endOfGood(b), last+1)
-			if ch.loaded {
+			if ch.loaded && !ch.waited {
 				hits += int(end - b)
 			} else {
 				misses += int(end - b)
 			}
+			ch.waited = false
 			c.touchLocked(ch, r.off)
 		} else {
 			end = b + 1

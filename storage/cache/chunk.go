@@ -35,6 +35,7 @@ type chunk struct {
 	refs       int   // readers, the load, and being in the cache
 	cached     bool  // it is in a list, and under those of its blocks that are not bad
 	loaded     bool  // done without error
+	waited     bool  // its first reader waited for it although it finds it here
 	lastStart  int64 // byte offset in the object where the last read of it started
 	prev, next *chunk
 	ring       *ring
@@ -222,12 +223,7 @@ func (c *Cache) load(ctx context.Context, ch *chunk) {
 		ch.err = err
 		return
 	}
-	for i := range ch.blocks {
-		block := p[i*segment.BlockSize : min((i+1)*segment.BlockSize, len(p))]
-		if crc32.Checksum(block, castagnoli) != ch.footer.BlockSum(int(ch.first)+i) {
-			ch.bad |= 1 << i
-		}
-	}
+	ch.verify()
 	if c.hooks.Read != nil {
 		c.hooks.Read(len(p))
 	}

@@ -32,6 +32,13 @@
 // half a window to the end of what was fetched for it, one more GET of a window is started, up to the end of the
 // extent. At most Config.ReadAheadFlights are under way at once, over all streams.
 //
+// # From object to object
+//
+// A log of small objects is read by [Cache.Open] and [Cache.Ahead]. An object of up to two blocks is got in one piece: its
+// footer, which has the checksums, and its data in one GET. It is charged for its size and its footer's. Ahead gets what a reader
+// will want of the objects behind the one it is in, at most Config.ObjectFlights at once over all readers, in memory that
+// nobody uses.
+//
 // # Failure handling
 //
 // An error of the store fails the readers that wait for that chunk, and nothing of it is cached: the next read tries

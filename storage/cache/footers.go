@@ -42,6 +42,24 @@ func (f *footers) init(c *Cache, limit int64) {
 // Footer returns the footer of an object of size bytes, from memory or from the store. Errors are those of
 // segment.ReadFooter, ctx's, or [ErrClosed]; they are not cached.
 func (c *Cache) Footer(ctx context.Context, id catalog.ObjectID, key string, size int64) (*segment.Footer, error) {
+	return c.open(ctx, id, key, size, footerOnly)
+}
+
+// Open is Footer for somebody who will read the object's data, too: of a small object all is got at once.
+func (c *Cache) Open(ctx context.Context, id catalog.ObjectID, key string, size int64) (*segment.Footer, error) {
+	return c.open(ctx, id, key, size, withData)
+}
+
+// opening is what an object is opened for.
+type opening int
+
+const (
+	footerOnly opening = iota
+	withData           // for a reader
+	aheadData          // for one that may come: room is made only where that costs nobody anything
+)
+
+func (c *Cache) open(ctx context.Context, id catalog.ObjectID, key string, size int64, what opening) (*segment.Footer, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("read footer of %s: %w", key, err)
 	}
@@ -61,7 +79,7 @@ func (c *Cache) Footer(ctx context.Context, id catalog.ObjectID, key string, siz
 		}
 		e = &footerEntry{id: id, done: make(chan struct{})}
 		f.mu.m[id] = e
-		go f.load(e, key, size)
+		go f.load(e, key, size, what)
 	}
 	f.mu.Unlock()
 	select {
@@ -83,10 +101,12 @@ func (c *Cache) begin() bool {
 	return true
 }
 
-func (f *footers) load(e *footerEntry, key string, size int64) {
+func (f *footers) load(e *footerEntry, key string, size int64, what opening) {
 	defer f.c.loads.Done()
 	defer close(e.done)
-	e.footer, e.err = segment.ReadFooter(f.c.ctx, countingReader{f.c}, key, size)
+	if e.footer = f.c.footerInUse(e.id); e.footer == nil {
+		e.footer, e.err = f.c.fetch(e.id, key, size, what)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.mu.m[e.id] != e { // dropped meanwhile

@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -96,6 +97,20 @@ func ReadFooter(ctx context.Context, r RangeReader, key string, size int64) (*Fo
 		return nil, fmt.Errorf("read footer of %s: %w", key, err)
 	}
 	return f, nil
+}
+
+// OpenFooter opens the footer of an object of which all bytes are in memory. They are not kept. Errors wrap [ErrCorrupt] or
+// [ErrVersion].
+func OpenFooter(object []byte) (*Footer, error) {
+	size := int64(len(object))
+	if size < headerSize+trailerSize {
+		return nil, fmt.Errorf("open footer: %w: the object has %d bytes", ErrCorrupt, size)
+	}
+	t, err := decodeTrailer(object[size-trailerSize:], size)
+	if err != nil {
+		return nil, fmt.Errorf("open footer: %w", err)
+	}
+	return decodeFooter(bytes.Clone(object[t.dataEnd:size-trailerSize]), t, size)
 }
 
 // Footer opens the footer of an object that has not been put yet.
