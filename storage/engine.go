@@ -29,6 +29,8 @@ type Engine struct {
 	merges    mergeState          // the keeper's
 	orphans   orphanSweep         // used by the keeper alone
 	trims     trims
+	suspect   atomic.Bool  // topics that are held may have been deleted: see dropDeleted
+	topics    atomic.Int64 // the catalog's version of them, as heartbeats tell
 
 	traffic struct { // of the last Load
 		sync.Mutex

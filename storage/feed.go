@@ -103,6 +103,7 @@ func (e *Engine) Heard(a catalog.Announcement) {
 // positions takes what a heartbeat said of all brokers: the backstop for announcements that were lost.
 func (t *term) positions(beat *catalog.Heartbeat, asked time.Time) {
 	if t.e.cfg.Fleet != nil {
+		t.e.topicsVersion(beat.TopicsVersion)
 		f := &t.feed
 		f.mu.Lock()
 		f.mu.tails, f.mu.asked = beat.Tails, asked

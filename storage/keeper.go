@@ -58,6 +58,7 @@ func (e *Engine) keep(ctx context.Context) {
 			return err
 		})
 		e.housekeep(ctx, "tail", func(t *term) error { return t.tidyTail(ctx, false) })
+		e.housekeep(ctx, "topics", func(t *term) error { return t.dropDeleted(ctx) })
 		e.control(ctx, "topics", func(t *term) error { return t.purgeTopics(ctx) })
 		e.control(ctx, "sweep", func(t *term) error { return t.sweep(ctx) })
 	}
@@ -158,6 +159,7 @@ func (e *Engine) Tidy(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
+	errs = append(errs, t.dropDeleted(ctx))
 	if t.controls() {
 		errs = append(errs, t.purgeTopics(ctx), t.sweep(ctx))
 	}

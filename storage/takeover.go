@@ -114,6 +114,7 @@ func (t *term) takeOver(ctx context.Context, leases []catalog.Lease) error {
 }
 
 func (t *term) takeOverNew(ctx context.Context, news []catalog.Lease) error {
+	defer t.e.suspect.Store(true) // that they are held although their topic is gone
 	if t.e.cfg.Fleet != nil {
 		if err := t.look(ctx, nil, time.Time{}); err != nil {
 			return fmt.Errorf("take over %d partitions: %w", len(news), translate(err))
