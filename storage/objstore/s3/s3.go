@@ -176,11 +176,11 @@ func (s *Store) run(ctx context.Context, op, key string, size int64, failed func
 			closed := s.pacer.throttled(time.Now(), f.retryAfter)
 			s.opts.Hooks.Throttled(closed)
 		}
-		wait = max(wait, s.pacer.delay(time.Now()))
-		if time.Since(start)+wait > s.opts.RetryFor || !s.budget.takeAt(time.Now()) {
+		planned := max(wait, s.pacer.remaining(time.Now())) // the gate is waited for in once: it may open early
+		if time.Since(start)+planned > s.opts.RetryFor || !s.budget.takeAt(time.Now()) {
 			return fmt.Errorf("gave up after %d attempts in %s: %w", n, time.Since(start).Round(time.Millisecond), f.err)
 		}
-		s.opts.Hooks.Retried(op, f.reason, wait)
+		s.opts.Hooks.Retried(op, f.reason, planned)
 		if !sleep(ctx, wait) {
 			return s.ended(caller, op)
 		}
@@ -189,20 +189,20 @@ func (s *Store) run(ctx context.Context, op, key string, size int64, failed func
 
 // once makes one attempt, when the gate and a slot allow it.
 func (s *Store) once(ctx context.Context, op, key string, size int64, try func(*attempt) error) *failure {
-	if wait := s.pacer.delay(time.Now()); wait > 0 {
-		sleep(ctx, wait)
-	}
+	s.pacer.pass(ctx)
 	select {
 	case s.slots <- struct{}{}:
 	case <-ctx.Done():
 		return &failure{err: &Error{Op: op, Key: key}}
 	}
 	defer func() { <-s.slots }()
+	sent := time.Now()
 	a := s.begin(ctx, op, size)
 	f := s.classify(a, key, try(a))
 	a.end()
 	s.report(a, f)
 	if f == nil {
+		s.pacer.succeeded(sent, time.Now())
 		s.budget.succeeded()
 	}
 	return f
