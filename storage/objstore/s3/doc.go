@@ -32,7 +32,8 @@
 // own retries are off: two layers would multiply. Do not wrap this store in package retry, for the same reason.
 //
 // 503 SlowDown and 429 close a gate for all calls of the store, for as long as Retry-After says or for a time that
-// doubles while they go on; calls leave it spread out. Nothing is hedged meanwhile.
+// doubles while they go on; calls leave it spread out. Unless Retry-After forbids it, one call in 250 ms does not wait, and
+// lets all go if it succeeds. Nothing is hedged meanwhile.
 //
 // A GET that has not ended when 95 of 100 of its size would have is asked for again on a second connection, and
 // whichever ends first is the answer; at most one GET in ten is.
