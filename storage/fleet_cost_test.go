@@ -248,31 +248,3 @@ func TestLostLeases(t *testing.T) {
 	require.Eventually(t, func() bool { e := b.Epoch(); return e != 0 && e != old.epoch }, 10*time.Second, time.Millisecond)
 	require.Empty(t, b.Held(), "a new epoch holds nothing in a fleet")
 }
-
-// A hand-over that cannot commit what is in flight opens the partitions again.
-func TestHandOverGivesUp(t *testing.T) {
-	ctx := t.Context()
-	f := newFleet(t, 1)
-	gate := make(chan struct{})
-	a := f.join(1, func(c *Config) { c.Store = &gatedStore{Store: f.store, gate: gate} })
-	b := f.join(2)
-	require.NoError(t, a.Acquire(ctx, f.tps()))
-	p, err := f.send(ctx, a.Engine, f.logs[0], 0, []byte("slow"))
-	require.NoError(t, err)
-	limited, cancel := context.WithCancel(ctx)
-	done := make(chan error)
-	go func() { done <- a.HandOver(limited, f.tps(), b.Epoch()) }()
-	require.Eventually(t, func() bool { _, err := a.Leader(f.logs[0].tp); return err != nil }, 10*time.Second, time.Millisecond)
-	cancel()
-	require.ErrorIs(t, <-done, context.Canceled)
-	_, err = a.Leader(f.logs[0].tp)
-	require.NoError(t, err, "open again")
-	close(gate)
-	<-p.Done()
-	got, err := p.Result()
-	require.NoError(t, err)
-	f.logs[0].ack(t, got.BaseOffset, []byte("slow"))
-	require.NoError(t, f.produce(ctx, a.Engine, f.logs[0], []byte("more")))
-	f.give(a, b, f.tps()...)
-	f.check(ctx, b.Engine)
-}

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,6 +86,50 @@ func TestHandOverTakesFiveSecondsAtMost(t *testing.T) {
 		<-p.Done()
 		_, err = p.Result()
 		require.NoError(t, err)
+		a.die()
+		b.die()
+	})
+}
+
+// What hangs when a hand-over begins keeps no partition closed; what hangs afterwards opens it again.
+func TestHandOverClosesWhenTheStoreAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		f := newFleet(t, 1)
+		gate := make(chan struct{})
+		a := f.join(1, ttl, func(c *Config) { c.Store = &gatedStore{Store: f.store, gate: gate} })
+		b := f.join(2, ttl)
+		l := f.logs[0]
+		require.NoError(t, a.Acquire(ctx, f.tps()))
+		first, err := f.send(ctx, a.Engine, l, 0, []byte("first"))
+		require.NoError(t, err)
+		synctest.Wait()
+		limited, cancel := context.WithCancel(ctx)
+		done := make(chan error)
+		go func() { done <- a.HandOver(limited, f.tps(), b.Epoch()) }()
+		synctest.Wait()
+		_, err = a.Leader(l.tp)
+		require.NoError(t, err, "open while the store hangs")
+		second, err := f.send(ctx, a.Engine, l, 1, []byte("second"))
+		require.NoError(t, err)
+		gate <- struct{}{} // lets one PUT through
+		synctest.Wait()
+		_, err = a.Leader(l.tp)
+		require.ErrorIs(t, err, ErrNotLeader, "closed once the first is committed")
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+		_, err = a.Leader(l.tp)
+		require.NoError(t, err, "open again")
+		close(gate)
+		for i, p := range []Pending{first, second} {
+			<-p.Done()
+			got, err := p.Result()
+			require.NoError(t, err)
+			l.ack(t, got.BaseOffset, []byte([]string{"first", "second"}[i]))
+		}
+		require.NoError(t, f.produce(ctx, a.Engine, l, []byte("more")))
+		f.give(a, b, f.tps()...)
+		f.check(ctx, b.Engine)
 		a.die()
 		b.die()
 	})

@@ -17,7 +17,8 @@ const (
 )
 
 // HandOver stops appends of the partitions, waits until everything in flight is committed, and moves their leases to
-// another broker epoch. With nil all of them were given away, or were not held. With an error each was given away, is open
+// another broker epoch. What is in flight when it is called is waited for before: while the store or the catalog hangs
+// behind, the partitions stay open. With nil all of them were given away, or were not held. With an error each was given away, is open
 // again, or is in doubt: closed, and in [Engine.Held], until the catalog tells. Those in doubt before stay so.
 //
 // The order is what keeps two brokers from writing one partition: nothing is appended once a partition is closed, all
@@ -28,12 +29,17 @@ func (e *Engine) HandOver(ctx context.Context, tps []catalog.TopicPartition, to 
 	if t == nil || e.cfg.Fleet == nil {
 		return fmt.Errorf("hand %d partitions over: %w", len(tps), ErrNotLeader)
 	}
+	if err := t.landed(ctx); err != nil {
+		return fmt.Errorf("hand %d partitions over to broker epoch %d: %w", len(tps), to, err)
+	}
 	ps, busy := t.closePartitions(tps)
 	if len(ps) > 0 {
+		e.cfg.Logger.Debug("partitions are closed", "partitions", len(ps), "to_broker_epoch", to)
 		if err := t.landed(ctx); err != nil {
 			t.reopen(ps)
 			return fmt.Errorf("hand %d partitions over to broker epoch %d: %w", len(ps), to, err)
 		}
+		e.cfg.Logger.Debug("all is committed that was appended", "to_broker_epoch", to)
 		if err := t.move(ctx, ps, to); err != nil {
 			return fmt.Errorf("hand %d partitions over to broker epoch %d: %w", len(ps), to, err)
 		}
