@@ -42,7 +42,7 @@
 //
 // # Cost
 //
-// A view takes 12 bytes a lease, and for a moment 48 more while it is made: 1 million partitions are 12 MB that stay. One is
-// made at most every ten times as long as making the last one took, so that it never takes more than a tenth of a processor. All
+// A view takes 12 bytes a lease, and for a moment 48 more while it is made: 1 million partitions are 12 MB that stay.
+// They take a tenth of a processor at most: small ones are made as often as something is announced, large ones once a Tick. All
 // observers together ask about ten times a second who is attached.
 package lease

@@ -25,6 +25,7 @@ type link struct {
 		stuck  chan struct{} // closed when reads of the leases are answered again; nil: they are
 		down   bool          // the server refuses connections
 		deaf   bool          // announcements to it are lost
+		slow   time.Duration // that it takes to read the leases
 		lose   float64       // share of answers that are lost, of calls that may be
 		rng    *rand.Rand
 	}
@@ -149,7 +150,7 @@ func (l *link) LeaseSet(ctx context.Context, version int64) (catalog.LeaseSet, e
 		return catalog.LeaseSet{}, err
 	}
 	l.mu.Lock()
-	stuck := l.mu.stuck
+	stuck, slow := l.mu.stuck, l.mu.slow
 	l.mu.Unlock()
 	if stuck != nil {
 		select {
@@ -157,6 +158,9 @@ func (l *link) LeaseSet(ctx context.Context, version int64) (catalog.LeaseSet, e
 		case <-ctx.Done():
 			return catalog.LeaseSet{}, fmt.Errorf("%w: %w", catalog.ErrUnavailable, ctx.Err())
 		}
+	}
+	if !pause(ctx, slow) {
+		return catalog.LeaseSet{}, fmt.Errorf("%w: %w", catalog.ErrUnavailable, ctx.Err())
 	}
 	return l.Catalog.LeaseSet(ctx, version)
 }

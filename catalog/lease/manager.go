@@ -47,8 +47,9 @@ type loop struct {
 	stale    bool // the view may be old: read it
 	hurry    bool // and do not pace that
 	lastRead time.Time
-	nextRead time.Time // pacing
-	readOK   bool      // the last try to read succeeded
+	nextRead time.Time     // pacing
+	credit   time.Duration // for reading before it is due; see pace
+	readOK   bool          // the last try to read succeeded
 	waiters  []chan struct{}
 
 	tick     time.Time // when the next one is due
@@ -256,15 +257,38 @@ func (m *Manager) refresh(now time.Time) {
 		return
 	}
 	m.stale, m.hurry = false, false
-	m.lastRead = began
-	// A large view takes long to read: that often, and no more than a tenth of the time.
-	m.nextRead = began.Add(min(10*took, m.cfg.Tick))
+	m.pace(began, took)
+	m.log.Debug("read the leases", "version", m.View().Version(), "took", took)
 	m.hold.settle()
 	for _, w := range m.waiters {
 		close(w)
 	}
 	m.waiters = nil
 }
+
+// pace decides when the view may be read next: a tenth of the time is for reading it. What was not used of that, up to a
+// tenth of a Tick, may be used at once: a hand-over tells of itself several times in a few milliseconds, and for who waits
+// for it each one may be what counts. So small views are read each time, large ones at most once a Tick.
+//
+// What counts is what reading costs, not how long it takes where the machine or the catalog is busy: clients would wait ten
+// times as long just then.
+func (m *Manager) pace(began time.Time, took time.Duration) {
+	cost := min(took, readCost+time.Duration(m.View().Len())*readCostEach)
+	earned := m.cfg.Tick / 10
+	if !m.lastRead.IsZero() {
+		earned = min(earned, m.credit+began.Sub(m.lastRead)/10)
+	}
+	m.credit = max(earned-cost, -m.cfg.Tick/10)
+	m.lastRead = began
+	m.nextRead = began.Add(max(0, -10*m.credit))
+}
+
+// readCost and readCostEach are what it costs at most to read a view, and each lease in it: processor time of this broker
+// and of the catalog.
+const (
+	readCost     = 500 * time.Microsecond
+	readCostEach = 3 * time.Microsecond
+)
 
 // read reads leases, then brokers, so that a holder that is not listed is fenced.
 func (m *Manager) read() error {
@@ -359,6 +383,9 @@ func (m *Manager) listen(ctx context.Context) {
 }
 
 func (m *Manager) heard(a catalog.Announcement) {
+	if a.Leases || a.Leaving {
+		m.log.Debug("heard of leases", "from", a.From, "leases", a.Leases, "leaving", a.Leaving)
+	}
 	if m.cfg.Hooks.Heard != nil {
 		m.cfg.Hooks.Heard(a)
 	}
