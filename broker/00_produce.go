@@ -21,7 +21,8 @@ import (
 // Behaviour: each partition is handled on its own. A batch is validated by recordbatch.Validate with the topic's
 // configs, gets the append time where the topic wants it, is recompressed where the topic names a codec, and is
 // appended. The answer waits until all of it is committed, or for the request's timeout. Where another broker leads,
-// NOT_LEADER_OR_FOLLOWER says from version 10 on which, and its address (KIP-951). Internal topics cannot be written to:
+// NOT_LEADER_OR_FOLLOWER says from version 10 on which, and its address (KIP-951); while a partition is on its way from
+// one broker to another the answer waits for that, half a second at most. Internal topics cannot be written to:
 // INVALID_TOPIC_EXCEPTION, as in Kafka.
 //
 // Deviations: acks=1 waits like acks=all. A transactional id is refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
@@ -91,7 +92,9 @@ func (b *Broker) startProduce(ctx context.Context, r *request) *produceCall {
 			case t.internal:
 				f = &failure{code: codeInvalidTopic, msg: msgInternalTopic}
 			default:
-				f = b.appendBatch(c, r, t, rt.Partitions[j].Records, part)
+				f = b.appendSettled(c.ctx, r, t.partition(part.Partition), func() *failure {
+					return b.appendBatch(c, r, t, rt.Partitions[j].Records, part)
+				})
 			}
 			if f != nil {
 				c.refuse(b, nameOf(t, rt.Topic), part, f)
@@ -247,13 +250,13 @@ func (b *Broker) produce(ctx context.Context, r *request) (kmsg.Response, error)
 		w := &c.waits[i]
 		select {
 		case <-w.pending.Done():
-			b.settle(c, w)
+			b.outcome(c, w)
 			continue
 		default:
 		}
 		select {
 		case <-w.pending.Done():
-			b.settle(c, w)
+			b.outcome(c, w)
 		case <-c.ctx.Done():
 			if ctx.Err() != nil {
 				return nil, fmt.Errorf("wait for commit: %w", ctx.Err())
@@ -291,8 +294,8 @@ func (c *produceCall) dropped() error {
 	return nil
 }
 
-// settle puts the outcome of one append into the answer.
-func (b *Broker) settle(c *produceCall, w *produceWait) {
+// outcome puts the outcome of one append into the answer.
+func (b *Broker) outcome(c *produceCall, w *produceWait) {
 	a, err := w.pending.Result()
 	code := codeOf(err)
 	w.part.ErrorCode = code

@@ -13,9 +13,12 @@ import (
 type Cluster interface {
 	// View is the newest snapshot. It does not block, and is cheap: it is looked at several times a request.
 	View() ClusterView
-	// Changed returns a channel that is closed when View gives another version than at the time of the call. Nil means
-	// never.
+	// Changed returns a channel that is closed when View gives another version than at the time of the call, or Settling
+	// may answer otherwise. Nil means never.
 	Changed() <-chan struct{}
+	// Settling tells of a partition that this broker's Log does not lead whether that may change in a moment, or who does:
+	// its lease is on its way to this broker, or away from it. False also when that takes too long. It does not block.
+	Settling(tp catalog.TopicPartition) bool
 	// Acquire is called for partitions that this broker has just made, whose leases are free. It has the cluster's
 	// brokers take their shares, and may return before they did.
 	Acquire(ctx context.Context, tps []catalog.TopicPartition) error
@@ -77,9 +80,12 @@ type alone struct {
 func (a *alone) View() ClusterView      { return a }
 func (*alone) Changed() <-chan struct{} { return nil }
 func (*alone) TopicsChanged()           {}
-func (*alone) Version() int64           { return 0 }
-func (a *alone) Nodes() []Node          { return a.nodes }
-func (a *alone) Controller() int32      { return a.nodes[0].ID }
+
+func (*alone) Settling(catalog.TopicPartition) bool { return false }
+
+func (*alone) Version() int64      { return 0 }
+func (a *alone) Nodes() []Node     { return a.nodes }
+func (a *alone) Controller() int32 { return a.nodes[0].ID }
 
 func (a *alone) Acquire(ctx context.Context, tps []catalog.TopicPartition) error {
 	return a.log.Acquire(ctx, tps)

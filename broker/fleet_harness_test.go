@@ -43,13 +43,16 @@ type fakeCluster struct {
 	log Log // of the broker under test, as it is
 	// acquire is what happens to new partitions; nil: nothing, they stay free.
 	acquire func(tps []catalog.TopicPartition)
-	mu      struct {
+	// asked has something when Settling was asked for a partition that is.
+	asked chan struct{}
+	mu    struct {
 		sync.Mutex
 		view    *fakeView
 		changed chan struct{}
 		told    int
 		lost    map[catalog.TopicPartition]bool // the broker under test does not lead these
 		known   map[catalog.TopicPartition]int64
+		moving  map[catalog.TopicPartition]bool
 	}
 }
 
@@ -63,6 +66,28 @@ func (c *fakeCluster) Changed() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.mu.changed
+}
+
+func (c *fakeCluster) Settling(tp catalog.TopicPartition) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.moving[tp] {
+		select {
+		case c.asked <- struct{}{}:
+		default:
+		}
+	}
+	return c.mu.moving[tp]
+}
+
+// move has a partition be on its way, so that nobody leads it, or not any more.
+func (c *fakeCluster) move(tp catalog.TopicPartition, moving bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.moving[tp] = moving
+	if moving {
+		c.mu.lost[tp] = true
+	}
 }
 
 func (c *fakeCluster) TopicsChanged() {
@@ -192,7 +217,8 @@ func fakeNode(id int32, rack string, listeners ...string) Node {
 // 11 has no outside listener. New partitions are led by the broker itself.
 func startFleet(t *testing.T, change ...func(*Config)) (*testBroker, *fakeCluster) {
 	t.Helper()
-	c := &fakeCluster{}
+	c := &fakeCluster{asked: make(chan struct{}, 1)}
+	c.mu.moving = map[catalog.TopicPartition]bool{}
 	c.mu.changed = make(chan struct{})
 	c.mu.lost, c.mu.known = map[catalog.TopicPartition]bool{}, map[catalog.TopicPartition]int64{}
 	c.mu.view = &fakeView{version: 1, controller: 3, leases: map[catalog.TopicPartition]lease{}, nodes: []Node{

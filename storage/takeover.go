@@ -51,6 +51,18 @@ type holdings struct {
 // at the partition that misses the change then has an old version.
 func (e *Engine) heldChanged() { e.heldVersion.Add(1) }
 
+// Moving tells of a partition whose lease this broker epoch has, as far as the caller knows, that the lease is on its way: not
+// taken over yet, being handed over, or gone.
+func (e *Engine) Moving(tp catalog.TopicPartition) bool {
+	t, p := e.term.Load(), e.lookup(tp)
+	if t == nil || p == nil {
+		return t != nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.mu.dropped && (p.mu.term != t || p.mu.closed)
+}
+
 // Acquire takes those of the leases that are free, and takes over what it got. It is not an error that another broker was
 // faster.
 func (e *Engine) Acquire(ctx context.Context, tps []catalog.TopicPartition) error {
@@ -119,6 +131,7 @@ func (t *term) takeOverNew(ctx context.Context, news []catalog.Lease) error {
 		if err := t.look(ctx, nil, time.Time{}); err != nil {
 			return fmt.Errorf("take over %d partitions: %w", len(news), translate(err))
 		}
+		t.e.cfg.Logger.Debug("followed the others before a take-over", "partitions", len(news))
 	}
 	var eager []*bringing
 	var b bell

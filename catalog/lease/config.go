@@ -45,6 +45,7 @@ type Hooks struct {
 	Viewed     func(v *View)                                   // a new view is in force
 	Acquired   func(n int, d time.Duration, err error)         // free leases were asked for
 	Adopted    func(n int, d time.Duration, err error)         // leases moved to us were taken over
+	Giving     func(n int)                                     // a hand-over of leases begins
 	HandedOver func(n int, d time.Duration, err error)         // leases were handed over
 	Fenced     func(b catalog.Broker, why catalog.FenceReason) // we fenced a broker epoch
 	Asked      func(moves int)                                 // as controller, we asked for moves

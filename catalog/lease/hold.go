@@ -321,6 +321,9 @@ func (m *Manager) handOver(tps []catalog.TopicPartition, to catalog.BrokerEpoch,
 		s.busy[tp] = false
 		s.gone[tp] = held[tp]
 	}
+	if m.cfg.Hooks.Giving != nil {
+		m.cfg.Hooks.Giving(len(tps))
+	}
 	epoch := m.epoch
 	m.workers.Go(func() {
 		began := time.Now()

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/streamhouse/streamhouse/broker"
 	"github.com/streamhouse/streamhouse/catalog"
@@ -51,6 +52,10 @@ func (c *clusterView) LeaderOf(tp catalog.TopicPartition) (node, epoch int32) {
 	return int32(b.ID), int32(e)
 }
 
+// settleFor is how long after the last sign of a move leases may be on their way. What takes longer hangs: clients should
+// not wait for it.
+const settleFor = time.Second
+
 // cluster is the fleet as the broker sees it. Safe for concurrent use.
 type cluster struct {
 	fleet *fleet
@@ -58,7 +63,9 @@ type cluster struct {
 	mu struct {
 		sync.Mutex
 		view    *clusterView
-		changed chan struct{} // closed with the next view
+		changed chan struct{} // closed with the next view, or when leases move
+		moved   time.Time     // when that was last
+		leaving map[catalog.BrokerEpoch]bool
 	}
 }
 
@@ -66,6 +73,7 @@ func newCluster(f *fleet) *cluster {
 	c := &cluster{fleet: f}
 	c.mu.view = newClusterView(lease.NewView(catalog.LeaseSet{}, nil), 0)
 	c.mu.changed = make(chan struct{})
+	c.mu.leaving = make(map[catalog.BrokerEpoch]bool)
 	return c
 }
 
@@ -74,6 +82,31 @@ func (c *cluster) viewed(v *lease.View) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.view = newClusterView(v, c.mu.view.number+1)
+	for epoch := range c.mu.leaving {
+		if _, ok := v.Broker(epoch); !ok {
+			delete(c.mu.leaving, epoch)
+		}
+	}
+	c.movedLocked()
+}
+
+// moves notes that leases are about to move, or have.
+func (c *cluster) moves() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.movedLocked()
+}
+
+// leaves notes that a broker hands all its leases over.
+func (c *cluster) leaves(epoch catalog.BrokerEpoch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.leaving[epoch] = true
+	c.movedLocked()
+}
+
+func (c *cluster) movedLocked() {
+	c.mu.moved = time.Now()
 	close(c.mu.changed)
 	c.mu.changed = make(chan struct{})
 }
@@ -92,6 +125,26 @@ func (c *cluster) Changed() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.mu.changed
+}
+
+// Settling implements [broker.Cluster]. A client may know of a move before this broker does: it was told by the holder, once
+// that had moved the lease, while the announcement was on its way here. So a client may be right also where the lease is
+// only about to be moved here, as far as is known: who leads it leaves, or is asked to hand it over.
+func (c *cluster) Settling(tp catalog.TopicPartition) bool {
+	c.mu.Lock()
+	v, recent := c.mu.view, time.Since(c.mu.moved) < settleFor
+	l, ok := v.Lease(tp)
+	leaving := c.mu.leaving[l.Holder]
+	c.mu.Unlock()
+	own := c.fleet.engine.Epoch()
+	switch {
+	case !ok || !recent || own == 0:
+		return false
+	case l.Holder == own:
+		return c.fleet.engine.Moving(tp)
+	default:
+		return leaving || l.Wanted == own
+	}
 }
 
 // Acquire implements [broker.Cluster]: all managers look at the leases again, and each takes what it comes first for.

@@ -23,6 +23,8 @@ const (
 	// idPatience is how long a broker waits for another process of its id to end: more than a session, and than a server
 	// takes to notice that a machine is gone.
 	idPatience = 15 * time.Second
+	// lingerFor is how long a broker that has handed its leases over goes on to answer clients.
+	lingerFor = time.Second
 	// announceTimeout bounds a wake-up of others. It is sent in the background.
 	announceTimeout = time.Second
 )
@@ -94,6 +96,7 @@ func (f *fleet) hooks() lease.Hooks {
 	moved := func(how metrics.LeaseMove) func(int, time.Duration, error) {
 		return func(n int, took time.Duration, err error) {
 			f.metrics.Moved(how, n, took, err == nil)
+			f.cluster.moves()
 			f.recount()
 		}
 	}
@@ -105,6 +108,7 @@ func (f *fleet) hooks() lease.Hooks {
 			f.recount()
 		},
 		Acquired: moved(metrics.LeaseAcquired), Adopted: moved(metrics.LeaseAdopted), HandedOver: moved(metrics.LeaseHandedOver),
+		Giving: func(int) { f.cluster.moves() },
 		Fenced: func(_ catalog.Broker, why catalog.FenceReason) {
 			if why == catalog.FenceExpired {
 				f.metrics.Fenced(metrics.FenceExpired)
@@ -115,6 +119,9 @@ func (f *fleet) hooks() lease.Hooks {
 		Asked: f.metrics.Asked,
 		Heard: func(a catalog.Announcement) {
 			f.engine.Heard(a)
+			if a.Leaving {
+				f.cluster.leaves(a.From)
+			}
 			if a.Topics || a == (catalog.Announcement{}) {
 				select {
 				case f.topics <- struct{}{}:
@@ -163,16 +170,32 @@ func (f *fleet) leads(tp catalog.TopicPartition) bool {
 	return ok
 }
 
-// drain gives all leases to the other brokers. What cannot be given is given up when the engine closes.
+// drain gives all leases to the other brokers, and stays for a while to tell clients where they went. What cannot be given
+// is given up when the engine closes.
 func (f *fleet) drain(ctx context.Context) {
-	began := time.Now()
+	began, held := time.Now(), len(f.engine.Held())
+	f.cluster.moves()
 	switch err := f.manager.Drain(ctx); {
 	case err == nil:
 		f.log.Info("all leases were handed over", "took", time.Since(began))
+		if held > 0 {
+			f.linger(ctx)
+		}
 	case errors.Is(err, lease.ErrAlone):
 		f.log.Info("no other broker can take the leases: they are given up")
 	default:
 		f.log.Warn("not all leases were handed over: they are given up", "error", err)
+	}
+}
+
+// linger waits until clients that send often have been told who leads what they write to. One whose connection closes
+// instead has to ask for metadata, which takes it hundreds of milliseconds: longer than the move.
+func (f *fleet) linger(ctx context.Context) {
+	enough := time.NewTimer(lingerFor)
+	defer enough.Stop()
+	select {
+	case <-enough.C:
+	case <-ctx.Done():
 	}
 }
 
