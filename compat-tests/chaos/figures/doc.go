@@ -11,5 +11,6 @@
 // figures are for reading.
 //
 //	FIGURES_REPEAT       how often each gap is measured (default 10)
+//	FIGURES_TRACE        show what the brokers logged meanwhile, down to debug
 //	FIGURES_PARTITIONS   partitions to balance (default 5000)
 package figures
