@@ -160,6 +160,17 @@ func (l *Load) Reader(t *testing.T, s *stack.Stack, opts ...kgo.Opt) *kgo.Client
 	for p := range int32(Partitions) {
 		offsets[p] = kgo.NewOffset().At(0)
 	}
+	return l.readerOf(t, s, offsets, opts...)
+}
+
+// reader is one of a single partition.
+func (l *Load) reader(t *testing.T, s *stack.Stack, partition int32) *kgo.Client {
+	t.Helper()
+	return l.readerOf(t, s, map[int32]kgo.Offset{partition: kgo.NewOffset().At(0)})
+}
+
+func (l *Load) readerOf(t *testing.T, s *stack.Stack, offsets map[int32]kgo.Offset, opts ...kgo.Opt) *kgo.Client {
+	t.Helper()
 	return s.Client(t, append(append(Options(), opts...), kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.KeepRetryableFetchErrors(),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.Topic: offsets}))...)
 }
@@ -301,32 +312,38 @@ func (l *Load) End(t *testing.T, s *stack.Stack) (records int64) {
 	return records
 }
 
+// readAll reads every partition to its end, each with a consumer of its own: what
+// lies in many small objects is fetched one after the other.
 func (l *Load) readAll(ctx context.Context, t *testing.T, s *stack.Stack, ends map[int32]int64) {
 	t.Helper()
-	cl := l.Reader(t, s)
-	defer cl.Close()
-	missing := map[int32]bool{}
+	failed := make([]error, Partitions)
+	var reading sync.WaitGroup
 	for p, end := range ends {
-		if end > 0 {
-			missing[p] = true
+		if end == 0 {
+			continue
 		}
+		cl := l.reader(t, s, p)
+		reading.Go(func() { failed[p] = l.readTo(ctx, cl, p, end) })
 	}
-	next := map[int32]int64{}
-	for len(missing) > 0 {
+	reading.Wait()
+	require.NoError(t, errors.Join(failed...))
+}
+
+// readTo reads one partition to its end.
+func (l *Load) readTo(ctx context.Context, cl *kgo.Client, partition int32, end int64) error {
+	defer cl.Close()
+	for next := int64(0); next < end; {
 		poll, cancel := context.WithTimeout(ctx, readWithin)
 		fetches := cl.PollFetches(poll)
+		late := errors.Is(poll.Err(), context.DeadlineExceeded)
 		cancel()
 		l.Take(fetches, "judge", true)
-		fetches.EachRecord(func(r *kgo.Record) {
-			next[r.Partition] = r.Offset + 1
-			if r.Offset >= ends[r.Partition]-1 {
-				delete(missing, r.Partition)
-			}
-		})
-		if errors.Is(poll.Err(), context.DeadlineExceeded) {
-			require.Fail(t, "reading everything does not get on", "partitions %v of %v; read up to %v of %v", missing, l.Topic, next, ends)
+		fetches.EachRecord(func(r *kgo.Record) { next = r.Offset + 1 })
+		if late {
+			return fmt.Errorf("reading partition %d of %s does not get on: read up to %d of %d", partition, l.Topic, next, end)
 		}
 	}
+	return nil
 }
 
 // readWithin is how long a reader of the whole topic may get nothing.
