@@ -68,6 +68,8 @@ type Config struct {
 	Confirm time.Duration
 	// Leftover is how long a free lease is left to the broker that comes first for it: 300 ms.
 	Leftover time.Duration
+	// Gather is how long leases are left alone where nobody holds any: for brokers that start at the same time. 500 ms.
+	Gather time.Duration
 	// DetachPoll is how often all observers together ask who is attached: 100 ms. Each asks that often times their number, give or take half,
 	// at least every 2 s.
 	DetachPoll time.Duration
@@ -102,6 +104,7 @@ func (c Config) withDefaults() (Config, error) {
 		{&c.Tick, time.Second},
 		{&c.Confirm, 300 * time.Millisecond},
 		{&c.Leftover, 300 * time.Millisecond},
+		{&c.Gather, 500 * time.Millisecond},
 		{&c.DetachPoll, 100 * time.Millisecond},
 		{&c.CallTimeout, 3 * time.Second},
 		{&c.LoadInterval, 10 * time.Second},

@@ -11,7 +11,7 @@
 //     It is read again when an announcement or a heartbeat tells of a larger one, and looked at each [Config.Tick].
 //   - Free leases are taken by a preference that all brokers compute alike (rendezvous hashing over the brokers that should
 //     hold leases), so that nobody has to assign them. Whoever comes first takes at once; what is still free after
-//     [Config.Leftover] is taken by anyone.
+//     [Config.Leftover] is taken by anyone. Where nobody holds any, [Config.Gather] goes by first.
 //   - Leases that were moved to us are adopted; what a receiver asked of us is handed over, a few at a time.
 //   - Sessions that ran out are fenced; the catalog's clock judges. A process whose attachment was seen to go, and that did
 //     not come back within [Config.Confirm], is fenced without waiting for that. The own attachment is kept by a goroutine

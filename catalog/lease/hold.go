@@ -30,6 +30,8 @@ type holdState struct {
 	// adopt before one of view, engine and calls changes.
 	settled int64
 
+	empty          time.Time // since when nobody has been seen to hold anything; zero: somebody does
+	gathered       time.Time // when that was waited for
 	acquire, adopt worker
 	giving         int // hand-overs under way
 }
@@ -182,12 +184,19 @@ func (m *Manager) take(now time.Time) {
 	if places := seats(m.View(), m.leaving); !slices.ContainsFunc(places, func(p seat) bool { return p.epoch == m.epoch }) {
 		return // others should have them
 	}
+	if m.gathering(now) {
+		return
+	}
 	var tps []catalog.TopicPartition
 	for _, f := range s.free {
 		if _, busy := s.busy[f.tp]; busy {
 			continue
 		}
-		if due := s.since[f.tp].Add(m.cfg.Leftover); !f.first && due.After(now) {
+		since := s.since[f.tp]
+		if since.Before(s.gathered) {
+			since = s.gathered
+		}
+		if due := since.Add(m.cfg.Leftover); !f.first && due.After(now) {
 			m.wakeAt(due)
 			continue
 		}
@@ -201,6 +210,30 @@ func (m *Manager) take(now time.Time) {
 	m.work(&s.acquire, tps, "take free leases", m.cfg.Hooks.Acquired, func(ctx context.Context) error {
 		return m.cfg.Partitions.Acquire(ctx, tps)
 	})
+}
+
+// gathering tells whether to wait for brokers that start beside this one. Where nobody holds anything, in a new cluster or
+// after the whole fleet went down, the first one would come first for all of it, and give most of it away again.
+func (m *Manager) gathering(now time.Time) bool {
+	s, v := &m.hold, m.View()
+	if m.cfg.Fleet == nil || v.Free() < v.Len() {
+		s.empty = time.Time{}
+		return false
+	}
+	if s.empty.IsZero() {
+		s.empty = now
+	}
+	s.gathered = s.empty.Add(m.cfg.Gather)
+	switch {
+	case now.Before(s.gathered):
+		m.wakeAt(s.gathered)
+		return true
+	case m.lastRead.Before(s.gathered): // nothing tells of brokers that have just begun
+		m.stale, m.hurry = true, true
+		m.wakeAt(now)
+		return true
+	}
+	return false
 }
 
 // ready tells whether a worker may start.
