@@ -231,21 +231,28 @@ func (t *tx) query(sql string, scan func(pgx.Rows) error, args ...any) error {
 	return each(rows, scan)
 }
 
+// The guards lock a broker's row if it is not fenced.
+const (
+	guardSQL      = "SELECT 1 FROM catalog_brokers WHERE epoch = $1 AND NOT fenced FOR KEY SHARE"
+	guardAloneSQL = "SELECT 1 FROM catalog_brokers WHERE epoch = $1 AND NOT fenced FOR NO KEY UPDATE"
+)
+
 // guard locks the broker's row against the fence, which takes it FOR UPDATE, and refuses a fenced epoch. Commits, which
 // change no key of the row, go on beside it.
 func (t *tx) guard(epoch catalog.BrokerEpoch) error {
-	return t.guarded(epoch, "SELECT 1 FROM catalog_brokers WHERE epoch = $1 AND NOT fenced FOR KEY SHARE")
+	return guarded(epoch, t.QueryRow(t.ctx, guardSQL, int64(epoch)))
 }
 
 // guardAlone is guard that also waits for commits of the epoch that are under way, and holds up later ones.
 func (t *tx) guardAlone(epoch catalog.BrokerEpoch) error {
-	return t.guarded(epoch, "SELECT 1 FROM catalog_brokers WHERE epoch = $1 AND NOT fenced FOR NO KEY UPDATE")
+	return guarded(epoch, t.QueryRow(t.ctx, guardAloneSQL, int64(epoch)))
 }
 
-func (t *tx) guarded(epoch catalog.BrokerEpoch, sql string) error {
-	found, err := t.one(sql, []any{new(int)}, int64(epoch))
-	if err == nil && !found {
-		err = fmt.Errorf("broker epoch %d: %w", epoch, catalog.ErrFenced)
+// guarded is what a guard answered.
+func guarded(epoch catalog.BrokerEpoch, row pgx.Row) error {
+	err := row.Scan(new(int))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("broker epoch %d: %w", epoch, catalog.ErrFenced)
 	}
 	return err
 }

@@ -39,7 +39,7 @@
 // (idle_in_transaction_session_timeout). After a lost connection, a shutdown or an answer from a standby the idle
 // connections are thrown away and new ones are sought on all hosts of the URL, for one that takes writes.
 //
-// Commits, heartbeats and fences have connections of their own: no fold or slow reader can use them up.
+// Commits, heartbeats, fences and moves of leases have connections of their own: no fold or slow reader can use them up.
 //
 // # Time
 //

@@ -10,7 +10,18 @@ import (
 	"github.com/streamhouse/streamhouse/catalog"
 )
 
-// MoveLeases implements [catalog.Fleet]. It waits for a commit of the giver that is under way.
+// moveSQL moves leases and grows the version of the lease set if there were any. The version is counted last: the sum needs
+// all of them.
+const moveSQL = `WITH moved AS (
+		UPDATE catalog_leases l SET holder = $2, epoch = l.epoch + 1, wanted = NULL
+		FROM unnest($3::uuid[], $4::int[], $5::int[]) AS p (topic, partition, epoch)
+		WHERE l.topic = p.topic AND l.partition = p.partition AND l.epoch = p.epoch AND l.holder = $1 RETURNING ` + leaseColumns + `),
+	counted AS (UPDATE catalog_counters SET value = value + 1 WHERE name = 'leases_version' AND (SELECT count(*) FROM moved) > 0)
+	SELECT * FROM moved`
+
+// MoveLeases implements [catalog.Fleet]. It waits for a commit of the giver that is under way. Nobody can write to the
+// partitions meanwhile, so it takes three round trips, on connections that are open and know the statements: guards and
+// update are sent together, and what was updated in spite of a guard is rolled back.
 func (c *Catalog) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch, leases []catalog.HeldLease) ([]catalog.Lease, error) {
 	if err := catalog.CheckMoveLeases(epoch, to); err != nil {
 		return nil, fmt.Errorf("move leases: %w", err)
@@ -21,14 +32,28 @@ func (c *Catalog) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch,
 	for _, l := range slices.SortedFunc(slices.Values(leases), func(a, b catalog.HeldLease) int { return a.Compare(b.TopicPartition) }) {
 		topics, partitions, epochs = append(topics, l.Topic), append(partitions, l.Partition), append(epochs, int32(l.Epoch))
 	}
-	err := c.write(ctx, c.general, fmt.Sprintf("move leases from broker epoch %d to %d", epoch, to), func(t *tx) error {
+	err := c.write(ctx, c.urgent, fmt.Sprintf("move leases from broker epoch %d to %d", epoch, to), func(t *tx) (err error) {
 		out = nil
-		giver, receiver := func() error { return t.guardAlone(epoch) }, func() error { return t.guard(to) }
-		var given, received error
+		var calls pgx.Batch
 		if epoch < to { // rows are locked in the order of epochs
-			given, received = giver(), receiver()
+			calls.Queue(guardAloneSQL, int64(epoch))
+			calls.Queue(guardSQL, int64(to))
 		} else {
-			received, given = receiver(), giver()
+			calls.Queue(guardSQL, int64(to))
+			calls.Queue(guardAloneSQL, int64(epoch))
+		}
+		calls.Queue(moveSQL, int64(epoch), int64(to), topics, partitions, epochs)
+		answers := t.SendBatch(t.ctx, &calls)
+		defer func() {
+			if closeErr := answers.Close(); err == nil {
+				err = closeErr
+			}
+		}()
+		var given, received error
+		if epoch < to {
+			given, received = guarded(epoch, answers.QueryRow()), guarded(to, answers.QueryRow())
+		} else {
+			received, given = guarded(to, answers.QueryRow()), guarded(epoch, answers.QueryRow())
 		}
 		switch {
 		case given != nil:
@@ -38,17 +63,15 @@ func (c *Catalog) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch,
 		case received != nil:
 			return received
 		}
-		err := t.query(`UPDATE catalog_leases l SET holder = $2, epoch = l.epoch + 1, wanted = NULL
-			FROM unnest($3::uuid[], $4::int[], $5::int[]) AS p (topic, partition, epoch)
-			WHERE l.topic = p.topic AND l.partition = p.partition AND l.epoch = p.epoch AND l.holder = $1 RETURNING `+leaseColumns, func(r pgx.Rows) error {
-			l, err := scanLease(r)
-			out = append(out, l)
-			return err
-		}, int64(epoch), int64(to), topics, partitions, epochs)
+		rows, err := answers.Query()
 		if err != nil {
 			return err
 		}
-		return t.leasesChanged(int64(len(out)))
+		return each(rows, func(r pgx.Rows) error {
+			l, err := scanLease(r)
+			out = append(out, l)
+			return err
+		})
 	})
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ type Catalog struct {
 	clusterID string
 
 	general *pool // reads, folds, whatever may take its time
-	urgent  *pool // commits, heartbeats, fences
+	urgent  *pool // commits, heartbeats, fences, moves of leases
 	refs    topicRefs
 	wakes   announcer
 
@@ -64,7 +64,8 @@ func Open(ctx context.Context, opts Options) (_ *Catalog, err error) {
 	c.closed, c.end = context.WithCancel(context.Background())
 	c.general, err = opts.pool(ctx, opts.MaxConns, opts.StatementTimeout, 2*opts.StatementTimeout)
 	if err == nil {
-		c.urgent, err = opts.pool(ctx, opts.UrgentConns, opts.UrgentTimeout, opts.UrgentTimeout, commitOne, heartbeatSQL, pulseSQL, unfencedSQL)
+		c.urgent, err = opts.pool(ctx, opts.UrgentConns, opts.UrgentTimeout, opts.UrgentTimeout, commitOne, heartbeatSQL, pulseSQL, unfencedSQL,
+			guardSQL, guardAloneSQL, moveSQL)
 	}
 	if err == nil {
 		if err = c.load(ctx); err == nil && !opts.ReadOnly {
