@@ -1,0 +1,95 @@
+package group
+
+import (
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/catalog"
+)
+
+// Event is something that happens to a group: [Request], [Tick], [Written], [Disconnected], [TopicsChanged], [ConfigChanged].
+type Event interface{ event() }
+
+// Request is a request of one client about one group. Its answer is due exactly once, under its Token.
+type Request struct {
+	// Body is a JoinGroup, SyncGroup, Heartbeat, LeaveGroup, OffsetCommit, OffsetDelete, DeleteGroups (of this group alone),
+	// ConsumerGroupHeartbeat request; its version is set. Reads (describe, list, OffsetFetch) are methods of Group.
+	Body   kmsg.Request
+	Client Client
+	Token  Token
+	// NewMemberID is a random id (RFC 9562, as text) for a member this request may make; the machine makes no random choices.
+	NewMemberID string
+}
+
+// Client is who sends a request.
+type Client struct {
+	ID   string // client.id
+	Host string // as Kafka shows it: "/127.0.0.1"
+}
+
+// Token names an answer that is due.
+type Token uint64
+
+// Tick says that time has passed: it is due at [Group.Next], and harmless at any time.
+type Tick struct{}
+
+// Written says that a write is durable: that of the effects with this number.
+type Written struct{ Write uint64 }
+
+// Abandoned says that the client of an answer that is due is gone, or was answered otherwise because it waited too long. No
+// answer is due for that token any more. It does not end the membership: sessions do.
+type Abandoned struct{ Token Token }
+
+// TopicsChanged says that topics were made, grown or deleted.
+type TopicsChanged struct{ Topics Topics }
+
+// ConfigChanged says that the broker's or the group's configs changed.
+type ConfigChanged struct{ Config Config }
+
+func (Request) event()       {}
+func (Tick) event()          {}
+func (Written) event()       {}
+func (Abandoned) event()     {}
+func (TopicsChanged) event() {}
+func (ConfigChanged) event() {}
+
+// Topics is a snapshot of the live topics. Immutable.
+type Topics interface {
+	// ByName finds a topic; ok is false when there is none.
+	ByName(name string) (t Topic, ok bool)
+	// ByID finds a topic; ok is false when there is none.
+	ByID(id catalog.TopicID) (t Topic, ok bool)
+	// Names are all names, sorted. Not to be changed.
+	Names() []string
+	// Version differs between snapshots that differ.
+	Version() int64
+}
+
+// Topic is what a group needs to know of one.
+type Topic struct {
+	ID         catalog.TopicID
+	Name       string
+	Partitions int32
+	Internal   bool
+	// Racks are those that a partition can be read in (of its replicas, as Metadata tells them); nil: unknown.
+	Racks func(partition int32) []string
+}
+
+// Answer is one answer.
+type Answer struct {
+	Token Token
+	Body  kmsg.Response
+}
+
+// Effects are what follows from a step.
+type Effects struct {
+	// Now leave at once.
+	Now []Answer
+	// Later leave when all writes of the group up to and including this step's are durable; at once if there is none.
+	Later []Answer
+	// Change, if not nil, has to be made durable; Write is its number within the group, growing by one. The runner steps with
+	// Written when it is, before Later leaves.
+	Change *catalog.GroupChange
+	Write  uint64
+	// Gone: nothing is left of the group (no members, no offsets); once its change is durable the runner forgets it.
+	Gone bool
+}
