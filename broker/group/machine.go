@@ -6,7 +6,8 @@ import (
 	"github.com/streamhouse/streamhouse/catalog"
 )
 
-// Event is something that happens to a group: [Request], [Tick], [Written], [Disconnected], [TopicsChanged], [ConfigChanged].
+// Event is something that happens to a group: [Request], [Tick], [Written], [Abandoned], [Resumed],
+// [TopicsChanged], [ConfigChanged].
 type Event interface{ event() }
 
 // Request is a request of one client about one group. Its answer is due exactly once, under its Token.
@@ -39,6 +40,12 @@ type Written struct{ Write uint64 }
 // answer is due for that token any more. It does not end the membership: sessions do.
 type Abandoned struct{ Token Token }
 
+// Resumed says that for a while the coordinator could not hear members or answer them: the process stood still, its lease was
+// not trusted, or the catalog did not take what it wrote. Nobody may be thrown out for that time. Every member is given its
+// full session time-out from now on, as after a take-over, and whatever else waits for clients (a rebalance, a revocation, the
+// initial delay) its full time. It changes nothing that is written.
+type Resumed struct{}
+
 // TopicsChanged says that topics were made, grown or deleted.
 type TopicsChanged struct{ Topics Topics }
 
@@ -49,6 +56,7 @@ func (Request) event()       {}
 func (Tick) event()          {}
 func (Written) event()       {}
 func (Abandoned) event()     {}
+func (Resumed) event()       {}
 func (TopicsChanged) event() {}
 func (ConfigChanged) event() {}
 
