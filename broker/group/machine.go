@@ -13,7 +13,8 @@ type Event interface{ event() }
 // Request is a request of one client about one group. Its answer is due exactly once, under its Token.
 type Request struct {
 	// Body is a JoinGroup, SyncGroup, Heartbeat, LeaveGroup, OffsetCommit, OffsetDelete, DeleteGroups (of this group alone),
-	// ConsumerGroupHeartbeat request; its version is set. Reads (describe, list, OffsetFetch) are methods of Group.
+	// ConsumerGroupHeartbeat request; its version is set. Reads (describe, list, OffsetFetch) are methods of Group. Its bytes
+	// are not kept. Checks of the group id are the caller's.
 	Body   kmsg.Request
 	Client Client
 	Token  Token
@@ -88,7 +89,7 @@ type Answer struct {
 	Body  kmsg.Response
 }
 
-// Effects are what follows from a step.
+// Effects are what follows from a step. When nothing is left of a group, [Group.Gone] says so.
 type Effects struct {
 	// Now leave at once.
 	Now []Answer
@@ -98,6 +99,4 @@ type Effects struct {
 	// Written when it is, before Later leaves.
 	Change *catalog.GroupChange
 	Write  uint64
-	// Gone: nothing is left of the group (no members, no offsets); once its change is durable the runner forgets it.
-	Gone bool
 }
