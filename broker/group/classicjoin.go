@@ -142,7 +142,7 @@ func (c *classic) join(s *step, r *Request, req *kmsg.JoinGroupRequest, id strin
 		delete(c.pending, id)
 	}
 	m := &classicMember{
-		id: id, instance: instanceOf(req), client: clientOf(r), clock: newSession(id), isNew: true,
+		id: id, instance: instanceOf(req), client: clientOf(r), clock: newSession(id), isNew: true, dirty: true,
 	}
 	m.told(req)
 	if len(c.order) == 0 {
@@ -163,18 +163,27 @@ func clientOf(r *Request) Client {
 
 // told takes over what a member says of itself in JoinGroup. The request's bytes are not kept.
 func (m *classicMember) told(req *kmsg.JoinGroupRequest) {
-	m.session = fromMillis(req.SessionTimeoutMillis)
-	m.rebalance = fromMillis(req.RebalanceTimeoutMillis)
+	session, rebalance := fromMillis(req.SessionTimeoutMillis), fromMillis(req.RebalanceTimeoutMillis)
 	if req.Version < 1 { // it has none
-		m.rebalance = m.session
+		rebalance = session
 	}
+	if session == m.session && rebalance == m.rebalance && m.says(req) {
+		return
+	}
+	m.session, m.rebalance, m.dirty = session, rebalance, true
 	m.protocols = m.protocols[:0:0]
 	for _, p := range req.Protocols {
 		if !slices.ContainsFunc(m.protocols, func(q kmsg.JoinGroupRequestProtocol) bool { return q.Name == p.Name }) {
 			m.protocols = append(m.protocols, kmsg.JoinGroupRequestProtocol{Name: p.Name, Metadata: bytes.Clone(p.Metadata)})
 		}
 	}
-	m.dirty = true
+}
+
+// says says whether a request repeats the member's protocols.
+func (m *classicMember) says(req *kmsg.JoinGroupRequest) bool {
+	return slices.EqualFunc(m.protocols, req.Protocols, func(a, b kmsg.JoinGroupRequestProtocol) bool {
+		return a.Name == b.Name && bytes.Equal(a.Metadata, b.Metadata)
+	})
 }
 
 // update takes over what a member says in a later JoinGroup, and has it wait for the answer.
@@ -240,13 +249,10 @@ func (c *classic) rejoin(s *step, r *Request, req *kmsg.JoinGroupRequest) {
 		refuseJoin(s, r, req.MemberID, code)
 		return
 	}
-	same := slices.EqualFunc(m.protocols, req.Protocols, func(a, b kmsg.JoinGroupRequestProtocol) bool {
-		return a.Name == b.Name && bytes.Equal(a.Metadata, b.Metadata)
-	})
 	switch {
 	case c.state == phaseEmpty: // not reached: a member is in no empty group
 		refuseJoin(s, r, req.MemberID, codeUnknownMemberID)
-	case c.state == phasePreparing, !same, c.state == phaseStable && m == c.leader:
+	case c.state == phasePreparing, !m.says(req), c.state == phaseStable && m == c.leader:
 		// The leader may see what the group cannot, such as more partitions, so it can always have a rebalance.
 		c.update(s, m, r, req)
 		c.rebalanceOrGoOn(s)
