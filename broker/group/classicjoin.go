@@ -13,7 +13,7 @@ import (
 // joinGroup answers JoinGroup, versions 0 to 9, now or when the rebalance is over.
 //
 // Deviations: ids, protocols and metadata that are no text or too long to be kept are INVALID_REQUEST; ids given out and not
-// used yet count against group.max.size; a request that another one of the same member overtakes is answered
+// used yet count against group.max.size, and nobody waits for who is turned away; a request that another one of the same member overtakes is answered
 // REBALANCE_IN_PROGRESS instead of never.
 func (c *classic) joinGroup(s *step, r *Request, req *kmsg.JoinGroupRequest) {
 	session := fromMillis(req.SessionTimeoutMillis)
@@ -27,6 +27,7 @@ func (c *classic) joinGroup(s *step, r *Request, req *kmsg.JoinGroupRequest) {
 	case !c.accepts(req.MemberID):
 		if m := c.byID[req.MemberID]; m != nil {
 			c.remove(s, m)
+			c.goOn(s)
 		}
 		refuseJoin(s, r, "", codeGroupMaxSizeReached)
 	case !c.supportsAny(req):

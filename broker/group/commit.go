@@ -213,17 +213,31 @@ func (g *Group) stale(now time.Time, o *catalog.GroupOffset) bool {
 	return !ok || (o.TopicID != catalog.TopicID{} && o.TopicID != t.ID)
 }
 
-// topicsGone removes the offsets of topics that were there before and are not now, or are others of the same name.
+// topicsGone removes the offsets of topics that were there before and are not now, or are others of the same name; also those
+// that are on their way.
 func (g *Group) topicsGone(s *step, before Topics) {
-	for o := range g.offsets.all() {
+	var gone map[catalog.GroupPartition]bool
+	look := func(o *catalog.GroupOffset) {
 		was, ok := before.ByName(o.Topic)
 		if !ok || (o.TopicID != catalog.TopicID{} && o.TopicID != was.ID) {
-			continue
+			return
 		}
-		if now, ok := g.topics.ByName(o.Topic); ok && now.ID == was.ID {
-			continue
+		if now, ok := g.topics.ByName(o.Topic); (ok && now.ID == was.ID) || gone[at(o)] {
+			return
 		}
-		s.offsetsGone = append(s.offsetsGone, at(&o))
+		if gone == nil {
+			gone = make(map[catalog.GroupPartition]bool)
+		}
+		gone[at(o)] = true
+		s.offsetsGone = append(s.offsetsGone, at(o))
+	}
+	for o := range g.offsets.all() {
+		look(&o)
+	}
+	for i := range g.offsets.flights {
+		for j := range g.offsets.flights[i].put {
+			look(&g.offsets.flights[i].put[j])
+		}
 	}
 }
 

@@ -169,9 +169,8 @@ func (sc *script) run(line string) {
 	case "written":
 		sc.sim.written()
 	case "release":
-		for sc.sim.hold = false; len(sc.sim.flights) > 0; {
-			sc.sim.written()
-		}
+		sc.sim.hold = false
+		sc.sim.land()
 	case "crash":
 		sc.sim.crash()
 		sc.print("%s", sc.sim.group.Phase())

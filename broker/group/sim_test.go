@@ -28,6 +28,7 @@ type sim struct {
 	hold    bool
 	rows    *catalog.GroupRecord // what is durable; nil: nothing
 	flights []simWrite
+	landing bool // see land
 
 	due     map[Token]kmsg.Request // answers that are due
 	token   Token
@@ -81,9 +82,18 @@ func (s *sim) step(e Event) {
 			s.answer(a)
 		}
 	}
-	for !s.hold && len(s.flights) > 0 {
+	if !s.hold && !s.landing {
+		s.land()
+	}
+}
+
+// land makes all writes durable, in their order.
+func (s *sim) land() {
+	s.landing = true
+	for len(s.flights) > 0 {
 		s.written()
 	}
+	s.landing = false
 }
 
 // check checks that a change is one that the catalog takes.
@@ -217,7 +227,7 @@ type simTopics struct {
 func newSimTopics(version int64, names ...string) simTopics {
 	st := simTopics{version: version, byName: make(map[string]Topic), names: slices.Sorted(slices.Values(names))}
 	for i, n := range st.names {
-		id := catalog.TopicID{0: byte(version), 15: byte(i + 1)}
+		id := catalog.TopicID{0: byte(version), 15: byte(i + 1)} //nolint:gosec // small
 		st.byName[n] = Topic{ID: id, Name: n, Partitions: 4}
 	}
 	return st
@@ -225,7 +235,8 @@ func newSimTopics(version int64, names ...string) simTopics {
 
 // with is a later snapshot, that has topics more and others not.
 func (st simTopics) with(made []string, gone []string) simTopics {
-	out := newSimTopics(st.version+1, append(slices.Clone(st.names), made...)...)
+	out := newSimTopics(st.version+1, slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(st.names), made...))))...)
+	gone = slices.DeleteFunc(slices.Clone(gone), func(n string) bool { return slices.Contains(made, n) })
 	out.names = slices.DeleteFunc(out.names, func(n string) bool { return slices.Contains(gone, n) })
 	for _, n := range gone {
 		delete(out.byName, n)
