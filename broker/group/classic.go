@@ -300,7 +300,7 @@ func loadClassicMember(row *catalog.GroupMember) (*classicMember, error) {
 func millis(d time.Duration) int32      { return int32(d / time.Millisecond) }
 func fromMillis(ms int32) time.Duration { return time.Duration(max(ms, 0)) * time.Millisecond }
 
-// request answers requests about membership. Those of KIP-848 to a classic group with members turn it into the other kind.
+// request answers requests about membership. Those of KIP-848 come by [Group.consumerHeartbeat].
 func (c *classic) request(s *step, r *Request) {
 	switch req := r.Body.(type) {
 	case *kmsg.JoinGroupRequest:
@@ -311,7 +311,5 @@ func (c *classic) request(s *step, r *Request) {
 		c.heartbeat(s, r, req)
 	case *kmsg.LeaveGroupRequest:
 		c.leaveGroup(s, r, req)
-	case *kmsg.ConsumerGroupHeartbeatRequest:
-		c.upgrade(s, r, req)
 	}
 }

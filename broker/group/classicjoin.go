@@ -20,7 +20,7 @@ func (c *classic) joinGroup(s *step, r *Request, req *kmsg.JoinGroupRequest) {
 	switch {
 	case session < c.g.cfg.SessionTimeoutMin || session > c.g.cfg.SessionTimeoutMax:
 		refuseJoin(s, r, req.MemberID, codeInvalidSessionTimeout)
-	case !c.keepable(req):
+	case !keepsJoin(req, c.g.cfg.MaxMemberBytes):
 		refuseJoin(s, r, req.MemberID, codeInvalidRequest)
 	case req.MemberID != "" && !c.g.exists():
 		refuseJoin(s, r, req.MemberID, codeUnknownMemberID)
@@ -53,8 +53,8 @@ func refuseJoin(s *step, r *Request, memberID string, code int16) {
 	s.refuse(r.Token, resp, code)
 }
 
-// keepable checks what has to fit in a row.
-func (c *classic) keepable(req *kmsg.JoinGroupRequest) bool {
+// keepsJoin checks what has to fit in a row, of at most so many bytes.
+func keepsJoin(req *kmsg.JoinGroupRequest, most int) bool {
 	n := len(req.MemberID) + len(instanceOf(req)) + len(req.ProtocolType)
 	ok := isText(req.MemberID) && isText(instanceOf(req)) && isText(req.ProtocolType)
 	for i := range req.Protocols {
@@ -62,7 +62,7 @@ func (c *classic) keepable(req *kmsg.JoinGroupRequest) bool {
 		n += len(p.Name) + len(p.Metadata)
 		ok = ok && isText(p.Name)
 	}
-	return ok && n <= c.g.cfg.MaxMemberBytes && len(instanceOf(req))+memberIDSuffix <= maxMemberID
+	return ok && n <= most && len(instanceOf(req))+memberIDSuffix <= maxMemberID
 }
 
 // isText says whether the catalog can keep a string.

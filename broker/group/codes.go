@@ -12,6 +12,7 @@ const (
 	codeInvalidSessionTimeout    int16 = 26
 	codeRebalanceInProgress      int16 = 27
 	codeInvalidCommitOffsetSize  int16 = 28
+	codeUnsupportedVersion       int16 = 35
 	codeInvalidRequest           int16 = 42
 	codeNonEmptyGroup            int16 = 68
 	codeGroupIDNotFound          int16 = 69

@@ -186,10 +186,7 @@ func (g *Group) request(s *step, r *Request) {
 		}
 		g.m.request(s, r)
 	case *kmsg.ConsumerGroupHeartbeatRequest:
-		if g.m.kind() != catalog.GroupConsumer && g.m.phase() == phaseEmpty {
-			g.become(s, newConsumer(g, g.m.epoch()))
-		}
-		g.m.request(s, r)
+		g.consumerHeartbeat(s, r, body)
 	default:
 		g.m.request(s, r)
 	}

@@ -179,7 +179,7 @@ func (sc *script) run(line string) {
 	case "abandon":
 		n, err := strconv.Atoi(a.words[0][1:])
 		require.NoError(sc.t, err)
-		delete(sc.sim.due, Token(n)) //nolint:gosec // small
+		delete(sc.sim.due, Token(n))            //nolint:gosec // small
 		sc.sim.step(Abandoned{Token: Token(n)}) //nolint:gosec // small
 	case "topics":
 		sc.topics(a)
@@ -250,14 +250,14 @@ func (sc *script) join(a args) {
 	req.InstanceID = sc.instance(a, c)
 	for p := range strings.SplitSeq(c.protocols, ",") {
 		if p != "" {
-			req.Protocols = append(req.Protocols, kmsg.JoinGroupRequestProtocol{Name: p, Metadata: subscription(c.topics)})
+			req.Protocols = append(req.Protocols, kmsg.JoinGroupRequestProtocol{Name: p, Metadata: subscriptionOf(c.topics)})
 		}
 	}
 	sc.send(c, req)
 }
 
-// subscription is a consumer's, of version 3, to topics with commas between; "junk" is none.
-func subscription(topics string) []byte {
+// subscriptionOf is a consumer's, of version 3, to topics with commas between; "junk" is none.
+func subscriptionOf(topics string) []byte {
 	if topics == "junk" {
 		return []byte("junk")
 	}

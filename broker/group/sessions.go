@@ -41,6 +41,9 @@ func (ss *sessions) stop(s *session) {
 	}
 }
 
+// runs says whether a session's clock runs.
+func (s *session) runs() bool { return s.index >= 0 }
+
 // next is a time before which no session is over; zero: never.
 func (ss *sessions) next() time.Time {
 	if len(ss.heap) == 0 {
