@@ -31,7 +31,8 @@ type Client struct {
 // Token names an answer that is due.
 type Token uint64
 
-// Tick says that time has passed: it is due at [Group.Next], and harmless at any time.
+// Tick says that time has passed: it is due at [Group.Next], and harmless at any time but one: while members cannot be heard or
+// answered (see [Resumed]) it has to be held back, or their sessions end. Members that wait for a write do not heartbeat.
 type Tick struct{}
 
 // Written says that a write is durable: that of the effects with this number.

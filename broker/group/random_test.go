@@ -57,7 +57,11 @@ type model struct {
 	trace   io.Writer
 }
 
-type generationTold struct{ protocol string }
+// generationTold is what clients were told of a generation: by whom it was heard of, by member id.
+type generationTold struct {
+	protocol string
+	by       map[string]bool
+}
 
 // commitSent is a commit of offset n.
 type commitSent struct {
@@ -467,7 +471,11 @@ func (m *model) joined(c *randomClient, resp *kmsg.JoinGroupResponse) {
 	m.last = resp.Generation
 	was, ok := m.told[resp.Generation]
 	m.require(!ok || was.protocol == *resp.Protocol, "two protocols in one generation")
-	m.told[resp.Generation] = generationTold{protocol: *resp.Protocol}
+	if !ok {
+		was = generationTold{protocol: *resp.Protocol, by: make(map[string]bool)}
+		m.told[resp.Generation] = was
+	}
+	was.by[resp.MemberID] = true
 	c.id, c.generation, c.leads, c.members = resp.MemberID, resp.Generation, false, nil
 	if resp.LeaderID == resp.MemberID && !resp.SkipAssignment && len(resp.Members) > 0 {
 		c.leads = true
@@ -484,6 +492,7 @@ func (m *model) synced(c *randomClient, req *kmsg.SyncGroupRequest, resp *kmsg.S
 		return
 	}
 	m.require(m.sim.rows != nil && m.sim.rows.Epoch >= req.Generation, "an assignment of a generation that is not durable")
+	m.require(m.told[req.Generation].by[req.MemberID], "%s synced in generation %d, which it was not told of", c.name, req.Generation)
 	row := m.row(req.MemberID)
 	if m.sim.rows.Epoch == req.Generation && row != nil {
 		m.require(string(row.assignment) == string(resp.MemberAssignment), "%s was told of an assignment that is not durable", c.name)
