@@ -38,7 +38,7 @@ func (c *crowd) join(id string) Effects {
 	req := kmsg.NewPtrJoinGroupRequest()
 	req.Version, req.Group, req.MemberID, req.ProtocolType = 9, "g", id, consumerProtocolType
 	req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = 45_000, 300_000
-	req.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: "range", Metadata: subscription("foo")}, {Name: "sticky", Metadata: subscription("foo")}}
+	req.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: "range", Metadata: subscriptionOf("foo")}, {Name: "sticky", Metadata: subscriptionOf("foo")}}
 	return c.send(req)
 }
 

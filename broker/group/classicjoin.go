@@ -268,7 +268,7 @@ func (c *classic) rejoin(s *step, r *Request, req *kmsg.JoinGroupRequest) {
 // tell fills an answer of JoinGroup with the generation.
 func (c *classic) tell(resp *kmsg.JoinGroupResponse, m *classicMember, members bool) {
 	resp.MemberID, resp.Generation = m.id, c.generation
-	resp.ProtocolType, resp.Protocol = kmsg.StringPtr(c.kindOf), kmsg.StringPtr(c.protocol)
+	resp.ProtocolType, resp.Protocol = new(c.kindOf), new(c.protocol)
 	if c.leader != nil {
 		resp.LeaderID = c.leader.id
 	}

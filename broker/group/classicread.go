@@ -116,5 +116,5 @@ func (m *classicMember) instanceID() *string {
 	if m.instance == "" {
 		return nil
 	}
-	return kmsg.StringPtr(m.instance)
+	return new(m.instance)
 }

@@ -103,7 +103,7 @@ func (c *classic) assign(s *step, req *kmsg.SyncGroupRequest) {
 
 // assigned fills an answer of SyncGroup.
 func (c *classic) assigned(resp *kmsg.SyncGroupResponse, m *classicMember) {
-	resp.ProtocolType, resp.Protocol = kmsg.StringPtr(c.kindOf), kmsg.StringPtr(c.protocol)
+	resp.ProtocolType, resp.Protocol = new(c.kindOf), new(c.protocol)
 	resp.MemberAssignment = m.assignment
 }
 

@@ -299,7 +299,7 @@ func (g *Group) fetchAll(out *kmsg.OffsetFetchResponseGroup, version int16, stab
 
 func (g *Group) fetchOne(topic string, id catalog.TopicID, partition int32, code int16, stable bool) kmsg.OffsetFetchResponseGroupTopicPartition {
 	p := kmsg.NewOffsetFetchResponseGroupTopicPartition()
-	p.Partition, p.Offset, p.LeaderEpoch, p.Metadata, p.ErrorCode = partition, -1, -1, kmsg.StringPtr(""), code
+	p.Partition, p.Offset, p.LeaderEpoch, p.Metadata, p.ErrorCode = partition, -1, -1, new(""), code
 	if code != codeNone {
 		return p
 	}
@@ -309,7 +309,7 @@ func (g *Group) fetchOne(topic string, id catalog.TopicID, partition int32, code
 	}
 	none := catalog.TopicID{}
 	if o, ok := g.Offset(topic, partition); ok && (id == none || o.TopicID == none || o.TopicID == id) {
-		p.Offset, p.LeaderEpoch, p.Metadata = o.Offset, o.LeaderEpoch, kmsg.StringPtr(o.Metadata)
+		p.Offset, p.LeaderEpoch, p.Metadata = o.Offset, o.LeaderEpoch, new(o.Metadata)
 	}
 	return p
 }

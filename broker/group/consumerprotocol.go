@@ -28,14 +28,14 @@ func (w *wire) take(n int) []byte {
 
 func (w *wire) int16() int16 {
 	if b := w.take(2); !w.bad {
-		return int16(binary.BigEndian.Uint16(b)) //nolint:gosec // it is signed on the wire
+		return int16(binary.BigEndian.Uint16(b))
 	}
 	return 0
 }
 
 func (w *wire) int32() int32 {
 	if b := w.take(4); !w.bad {
-		return int32(binary.BigEndian.Uint32(b)) //nolint:gosec // it is signed on the wire
+		return int32(binary.BigEndian.Uint32(b))
 	}
 	return 0
 }

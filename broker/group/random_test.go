@@ -1,6 +1,7 @@
 package group
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"hash/fnv"
@@ -30,15 +31,15 @@ func TestRandomClassic(t *testing.T) {
 		playRandom(t, *randomSeed)
 		return
 	}
-	for seed := range uint64(*randomRuns) { //nolint:gosec // a flag
+	for seed := range uint64(*randomRuns) {
 		if first, second := playRandom(t, seed+1), playRandom(t, seed+1); first != second {
 			t.Fatalf("seed %d: the same events gave other effects", seed+1)
 		}
 	}
 }
 
-// model is what must be true, as clients have been told.
-type model struct {
+// classicModel is what must be true, as clients have been told.
+type classicModel struct {
 	t    *testing.T
 	seed uint64
 	r    *rand.Rand
@@ -84,8 +85,8 @@ type randomClient struct {
 func playRandom(t *testing.T, seed uint64) uint64 {
 	t.Helper()
 	sum := fnv.New64a()
-	m := &model{
-		t: t, seed: seed, r: rand.New(rand.NewPCG(seed, 1)), sim: newSim(t), of: make(map[Token]*randomClient), //nolint:gosec // replayable
+	m := &classicModel{
+		t: t, seed: seed, r: rand.New(rand.NewPCG(seed, 1)), sim: newSim(t), of: make(map[Token]*randomClient),
 		commits: make(map[Token]commitSent),
 		told:    make(map[int32]generationTold), owner: make(map[int32]map[string]string), acked: make(map[catalog.GroupPartition]int64),
 		deleted: make(map[catalog.GroupPartition]int64), trace: sum,
@@ -121,18 +122,18 @@ func (w testWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (m *model) log(format string, args ...any) {
+func (m *classicModel) log(format string, args ...any) {
 	fmt.Fprintf(m.trace, format+"\n", args...)
 }
 
-func (m *model) require(ok bool, format string, args ...any) {
+func (m *classicModel) require(ok bool, format string, args ...any) {
 	m.t.Helper()
 	if !ok {
 		require.FailNow(m.t, fmt.Sprintf(format, args...), "go test ./broker/group -run TestRandomClassic -seed %d -v", m.seed)
 	}
 }
 
-func (m *model) event() {
+func (m *classicModel) event() {
 	c := m.clients[m.r.IntN(len(m.clients))]
 	switch n := m.r.IntN(100); {
 	case n < 30:
@@ -176,7 +177,7 @@ func (m *model) event() {
 }
 
 // behave does what a client would do next.
-func (m *model) behave(c *randomClient) {
+func (m *classicModel) behave(c *randomClient) {
 	switch {
 	case c.waits:
 	case c.generation < 0 || m.r.IntN(4) == 0:
@@ -186,32 +187,32 @@ func (m *model) behave(c *randomClient) {
 	}
 }
 
-func (m *model) send(c *randomClient, req kmsg.Request) {
+func (m *classicModel) send(c *randomClient, req kmsg.Request) {
 	m.log("%s: %T v%d %s", c.name, req, req.GetVersion(), c.id)
 	m.of[m.sim.token+1] = c
 	m.sim.request(req, c.name)
 }
 
-func (m *model) join(c *randomClient, id string) {
+func (m *classicModel) join(c *randomClient, id string) {
 	req := kmsg.NewPtrJoinGroupRequest()
 	req.Version, req.Group, req.MemberID, req.ProtocolType = c.version, m.sim.id, id, consumerProtocolType
 	req.SessionTimeoutMillis = 6000 + m.r.Int32N(6000)
 	req.RebalanceTimeoutMillis = 3000 + m.r.Int32N(20000)
 	if c.instance != "" {
-		req.InstanceID = kmsg.StringPtr(c.instance)
+		req.InstanceID = new(c.instance)
 	}
 	for _, p := range [][]string{{"range"}, {"sticky", "range"}, {"range", "sticky"}, {"sticky"}}[min(m.r.IntN(20), 3)] {
-		req.Protocols = append(req.Protocols, kmsg.JoinGroupRequestProtocol{Name: p, Metadata: subscription("foo")})
+		req.Protocols = append(req.Protocols, kmsg.JoinGroupRequestProtocol{Name: p, Metadata: subscriptionOf("foo")})
 	}
 	c.waits = true
 	m.send(c, req)
 }
 
-func (m *model) sync(c *randomClient, id string, generation int32) {
+func (m *classicModel) sync(c *randomClient, id string, generation int32) {
 	req := kmsg.NewPtrSyncGroupRequest()
 	req.Version, req.Group, req.MemberID, req.Generation = 3, m.sim.id, id, generation
 	if c.instance != "" {
-		req.InstanceID = kmsg.StringPtr(c.instance)
+		req.InstanceID = new(c.instance)
 	}
 	if c.leads {
 		// Eight partitions, each to one member, or to none.
@@ -235,16 +236,16 @@ func (m *model) sync(c *randomClient, id string, generation int32) {
 	m.send(c, req)
 }
 
-func (m *model) heartbeat(c *randomClient) {
+func (m *classicModel) heartbeat(c *randomClient) {
 	req := kmsg.NewPtrHeartbeatRequest()
 	req.Version, req.Group, req.MemberID, req.Generation = 3, m.sim.id, c.id, c.generation
 	if c.instance != "" {
-		req.InstanceID = kmsg.StringPtr(c.instance)
+		req.InstanceID = new(c.instance)
 	}
 	m.send(c, req)
 }
 
-func (m *model) commit(c *randomClient) {
+func (m *classicModel) commit(c *randomClient) {
 	m.sends++
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Version, req.Group, req.MemberID, req.Generation = 8, m.sim.id, c.id, c.generation
@@ -267,13 +268,13 @@ func (m *model) commit(c *randomClient) {
 	m.send(c, req)
 }
 
-func (m *model) leave(c *randomClient) {
+func (m *classicModel) leave(c *randomClient) {
 	req := kmsg.NewPtrLeaveGroupRequest()
 	req.Version, req.Group = 3, m.sim.id
 	who := kmsg.NewLeaveGroupRequestMember()
 	who.MemberID = c.id
 	if c.instance != "" {
-		who.InstanceID = kmsg.StringPtr(c.instance)
+		who.InstanceID = new(c.instance)
 		if m.r.IntN(2) == 0 {
 			who.MemberID = ""
 		}
@@ -283,11 +284,11 @@ func (m *model) leave(c *randomClient) {
 }
 
 // forget is a client that restarts.
-func (m *model) forget(c *randomClient) {
+func (m *classicModel) forget(c *randomClient) {
 	c.former, c.id, c.generation, c.waits, c.leads = c.id, "", -1, false, false
 }
 
-func (m *model) deleteOffsets() {
+func (m *classicModel) deleteOffsets() {
 	m.sends++
 	req := kmsg.NewPtrOffsetDeleteRequest()
 	req.Group = m.sim.id
@@ -303,7 +304,7 @@ func (m *model) deleteOffsets() {
 }
 
 // badInput is a client that says what it should not.
-func (m *model) badInput(c *randomClient) {
+func (m *classicModel) badInput(c *randomClient) {
 	id := []string{c.id, c.former, "nobody", ""}[m.r.IntN(4)]
 	generation := []int32{c.generation, c.generation - 1, c.generation + 1, -1}[m.r.IntN(4)]
 	switch m.r.IntN(2) {
@@ -318,7 +319,7 @@ func (m *model) badInput(c *randomClient) {
 }
 
 // abandon is a client whose connection breaks while it waits.
-func (m *model) abandon(c *randomClient) {
+func (m *classicModel) abandon(c *randomClient) {
 	for _, t := range slices.Sorted(keys(m.sim.due)) {
 		if m.of[t] == c {
 			delete(m.sim.due, t)
@@ -330,7 +331,7 @@ func (m *model) abandon(c *randomClient) {
 }
 
 // removeLater is what a coordinator does with an answer that nobody waits for.
-func (m *model) removeLater(t Token) {
+func (m *classicModel) removeLater(t Token) {
 	for i := range m.sim.flights {
 		f := &m.sim.flights[i]
 		f.later = slices.DeleteFunc(f.later, func(a Answer) bool { return a.Token == t })
@@ -348,7 +349,7 @@ func keys[V any](in map[Token]V) func(func(Token) bool) {
 }
 
 // crash is the end of a coordinator, at any point of its writes: each of those on its way may have been done, in their order.
-func (m *model) crash() {
+func (m *classicModel) crash() {
 	done := 0
 	if n := len(m.sim.flights); n > 0 {
 		done = m.r.IntN(n + 1)
@@ -382,7 +383,7 @@ func (m *model) crash() {
 	}
 }
 
-func (m *model) wrote(n uint64, c *catalog.GroupChange) {
+func (m *classicModel) wrote(n uint64, c *catalog.GroupChange) {
 	m.log("  write %d: %+v", n, c.MembersGone)
 	for _, p := range c.OffsetsGone {
 		m.deleted[p] = m.sends
@@ -400,7 +401,7 @@ func (m *model) wrote(n uint64, c *catalog.GroupChange) {
 }
 
 // row is a member as it is durable.
-func (m *model) row(id string) *classicMember {
+func (m *classicModel) row(id string) *classicMember {
 	if m.sim.rows == nil {
 		return nil
 	}
@@ -414,7 +415,7 @@ func (m *model) row(id string) *classicMember {
 	return nil
 }
 
-func (m *model) answered(a Answer, req kmsg.Request) {
+func (m *classicModel) answered(a Answer, req kmsg.Request) {
 	c := m.of[a.Token]
 	switch resp := a.Body.(type) {
 	case *kmsg.JoinGroupResponse:
@@ -447,7 +448,7 @@ func (m *model) answered(a Answer, req kmsg.Request) {
 	}
 }
 
-func (m *model) failed(c *randomClient, code int16) {
+func (m *classicModel) failed(c *randomClient, code int16) {
 	switch code {
 	case codeUnknownMemberID, codeFencedInstanceID:
 		m.forget(c)
@@ -456,7 +457,7 @@ func (m *model) failed(c *randomClient, code int16) {
 	}
 }
 
-func (m *model) joined(c *randomClient, resp *kmsg.JoinGroupResponse) {
+func (m *classicModel) joined(c *randomClient, resp *kmsg.JoinGroupResponse) {
 	c.waits = false
 	if resp.ErrorCode == codeMemberIDRequired {
 		c.id = resp.MemberID
@@ -486,7 +487,7 @@ func (m *model) joined(c *randomClient, resp *kmsg.JoinGroupResponse) {
 	}
 }
 
-func (m *model) synced(c *randomClient, req *kmsg.SyncGroupRequest, resp *kmsg.SyncGroupResponse) {
+func (m *classicModel) synced(c *randomClient, req *kmsg.SyncGroupRequest, resp *kmsg.SyncGroupResponse) {
 	c.waits = false
 	if m.failed(c, resp.ErrorCode); resp.ErrorCode != codeNone {
 		return
@@ -495,7 +496,7 @@ func (m *model) synced(c *randomClient, req *kmsg.SyncGroupRequest, resp *kmsg.S
 	m.require(m.told[req.Generation].by[req.MemberID], "%s synced in generation %d, which it was not told of", c.name, req.Generation)
 	row := m.row(req.MemberID)
 	if m.sim.rows.Epoch == req.Generation && row != nil {
-		m.require(string(row.assignment) == string(resp.MemberAssignment), "%s was told of an assignment that is not durable", c.name)
+		m.require(bytes.Equal(row.assignment, resp.MemberAssignment), "%s was told of an assignment that is not durable", c.name)
 	}
 	owner := m.owner[req.Generation]
 	if owner == nil {
@@ -510,7 +511,7 @@ func (m *model) synced(c *randomClient, req *kmsg.SyncGroupRequest, resp *kmsg.S
 }
 
 // readsAreDurable checks what OffsetFetch tells.
-func (m *model) readsAreDurable() {
+func (m *classicModel) readsAreDurable() {
 	durable := make(map[catalog.GroupPartition]int64)
 	if m.sim.rows != nil {
 		for i := range m.sim.rows.Offsets {
@@ -532,7 +533,7 @@ func (m *model) readsAreDurable() {
 }
 
 // end lets all go to sleep: every answer comes, and nobody stays a member.
-func (m *model) end() {
+func (m *classicModel) end() {
 	m.sim.hold = false
 	m.sim.land()
 	m.sim.pass(10 * time.Minute)

@@ -24,7 +24,7 @@ func (g *Group) Describe(version int16) kmsg.DescribeGroupsResponseGroup {
 		out.State = phaseDead
 		if version >= 6 {
 			out.ErrorCode = codeGroupIDNotFound
-			out.ErrorMessage = kmsg.StringPtr(g.notClassic())
+			out.ErrorMessage = new(g.notClassic())
 		}
 		return out
 	}

@@ -34,7 +34,7 @@ func TestScripts(t *testing.T) {
 
 func playScript(t *testing.T, file string) {
 	t.Helper()
-	in, err := os.ReadFile(file) //nolint:gosec // a test's own file
+	in, err := os.ReadFile(file)
 	require.NoError(t, err)
 	sc := newScript(t)
 	var out strings.Builder
@@ -66,7 +66,7 @@ func playScript(t *testing.T, file string) {
 
 // script is a run of a group by commands.
 type script struct {
-	t       testing.TB
+	t       *testing.T
 	sim     *sim
 	out     strings.Builder
 	clients map[string]*scriptClient
@@ -82,7 +82,7 @@ type scriptClient struct {
 	version            int
 }
 
-func newScript(t testing.TB) *script {
+func newScript(t *testing.T) *script {
 	t.Helper()
 	sc := &script{t: t, sim: newSim(t), clients: make(map[string]*scriptClient), of: make(map[Token]*scriptClient)}
 	sc.sim.answers = sc.answered
@@ -179,8 +179,8 @@ func (sc *script) run(line string) {
 	case "abandon":
 		n, err := strconv.Atoi(a.words[0][1:])
 		require.NoError(sc.t, err)
-		delete(sc.sim.due, Token(n))            //nolint:gosec // small
-		sc.sim.step(Abandoned{Token: Token(n)}) //nolint:gosec // small
+		delete(sc.sim.due, Token(n))
+		sc.sim.step(Abandoned{Token: Token(n)})
 	case "topics":
 		sc.topics(a)
 	case "config":
@@ -230,7 +230,7 @@ func (sc *script) id(a args, c *scriptClient) string {
 
 func (sc *script) instance(a args, c *scriptClient) *string {
 	if i := a.string("instance", c.instance); i != "" && i != "none" {
-		return kmsg.StringPtr(i)
+		return new(i)
 	}
 	return nil
 }
@@ -243,7 +243,7 @@ func (sc *script) join(a args) {
 		c.instance = i
 	}
 	req := kmsg.NewPtrJoinGroupRequest()
-	req.Version, req.Group, req.MemberID = int16(c.version), sc.sim.id, sc.id(a, c) //nolint:gosec // small
+	req.Version, req.Group, req.MemberID = int16(c.version), sc.sim.id, sc.id(a, c)
 	req.ProtocolType = a.string("type", consumerProtocolType)
 	req.SessionTimeoutMillis = millis(a.duration("session", 10*time.Second))
 	req.RebalanceTimeoutMillis = millis(a.duration("rebalance", time.Minute))
@@ -269,11 +269,11 @@ func subscriptionOf(topics string) []byte {
 func (sc *script) sync(a args) {
 	c := sc.client(a)
 	req := kmsg.NewPtrSyncGroupRequest()
-	req.Version, req.Group = int16(a.int("v", 5)), sc.sim.id //nolint:gosec // small
+	req.Version, req.Group = int16(a.int("v", 5)), sc.sim.id
 	req.MemberID, req.InstanceID = sc.id(a, c), sc.instance(a, c)
-	req.Generation = int32(a.int("gen", int(c.generation))) //nolint:gosec // small
+	req.Generation = int32(a.int("gen", int(c.generation)))
 	if req.Version >= 5 {
-		req.ProtocolType, req.Protocol = kmsg.StringPtr(a.string("type", consumerProtocolType)), kmsg.StringPtr(a.string("protocol", strings.Split(c.protocols, ",")[0]))
+		req.ProtocolType, req.Protocol = new(a.string("type", consumerProtocolType)), new(a.string("protocol", strings.Split(c.protocols, ",")[0]))
 	}
 	for _, w := range a.words[1:] { // a:foo/0,foo/1
 		who, parts, _ := strings.Cut(w, ":")
@@ -290,13 +290,13 @@ func (sc *script) sync(a args) {
 func assignment(parts string) []byte {
 	out := binary.BigEndian.AppendUint16(nil, 0)
 	list := strings.Split(parts, ",")
-	out = binary.BigEndian.AppendUint32(out, uint32(len(list))) //nolint:gosec // small
+	out = binary.BigEndian.AppendUint32(out, uint32(len(list)))
 	for _, p := range list {
 		topic, n := parsePartition(p)
-		out = binary.BigEndian.AppendUint16(out, uint16(len(topic))) //nolint:gosec // small
+		out = binary.BigEndian.AppendUint16(out, uint16(len(topic)))
 		out = append(out, topic...)
 		out = binary.BigEndian.AppendUint32(out, 1)
-		out = binary.BigEndian.AppendUint32(out, uint32(n)) //nolint:gosec // small
+		out = binary.BigEndian.AppendUint32(out, uint32(n))
 	}
 	return append(out, 0, 0, 0, 0)
 }
@@ -313,21 +313,21 @@ func parsePartition(s string) (string, int32) {
 func (sc *script) heartbeat(a args) {
 	c := sc.client(a)
 	req := kmsg.NewPtrHeartbeatRequest()
-	req.Version, req.Group = int16(a.int("v", 4)), sc.sim.id //nolint:gosec // small
+	req.Version, req.Group = int16(a.int("v", 4)), sc.sim.id
 	req.MemberID, req.InstanceID = sc.id(a, c), sc.instance(a, c)
-	req.Generation = int32(a.int("gen", int(c.generation))) //nolint:gosec // small
+	req.Generation = int32(a.int("gen", int(c.generation)))
 	sc.send(c, req)
 }
 
 // leave is of one client, or of several from version 3 on; i:NAME is by instance id alone.
 func (sc *script) leave(a args) {
 	req := kmsg.NewPtrLeaveGroupRequest()
-	req.Version, req.Group = int16(a.int("v", 5)), sc.sim.id //nolint:gosec // small
+	req.Version, req.Group = int16(a.int("v", 5)), sc.sim.id
 	var from *scriptClient
 	for _, w := range a.words {
 		m := kmsg.NewLeaveGroupRequestMember()
 		if i, ok := strings.CutPrefix(w, "i:"); ok {
-			m.InstanceID = kmsg.StringPtr(i)
+			m.InstanceID = new(i)
 			from = &scriptClient{name: "admin"}
 		} else {
 			from = sc.client(args{words: []string{w}})
@@ -347,9 +347,9 @@ func (sc *script) leave(a args) {
 func (sc *script) commit(a args) {
 	c := sc.client(a)
 	req := kmsg.NewPtrOffsetCommitRequest()
-	req.Version, req.Group = int16(a.int("v", 9)), sc.sim.id //nolint:gosec // small
+	req.Version, req.Group = int16(a.int("v", 9)), sc.sim.id
 	req.MemberID, req.InstanceID = sc.id(a, c), sc.instance(a, c)
-	req.Generation = int32(a.int("gen", int(c.generation))) //nolint:gosec // small
+	req.Generation = int32(a.int("gen", int(c.generation)))
 	if r := a.duration("retention", 0); r > 0 {
 		req.RetentionTimeMillis = r.Milliseconds()
 	}
@@ -364,9 +364,9 @@ func (sc *script) commit(a args) {
 			rt.Topic, rt.TopicID = "", t.ID
 		}
 		rp := kmsg.NewOffsetCommitRequestTopicPartition()
-		rp.Partition, rp.Offset, rp.LeaderEpoch = p, n, int32(a.int("leader-epoch", -1)) //nolint:gosec // small
+		rp.Partition, rp.Offset, rp.LeaderEpoch = p, n, int32(a.int("leader-epoch", -1))
 		if m := a.string("meta", ""); m != "" {
-			rp.Metadata = kmsg.StringPtr(m)
+			rp.Metadata = new(m)
 		}
 		rt.Partitions = append(rt.Partitions, rp)
 		req.Topics = append(req.Topics, rt)
@@ -376,7 +376,7 @@ func (sc *script) commit(a args) {
 
 // fetch reads some offsets, or all.
 func (sc *script) fetch(a args) {
-	version := int16(a.int("v", 9)) //nolint:gosec // small
+	version := int16(a.int("v", 9))
 	req := kmsg.NewOffsetFetchRequestGroup()
 	stable := false
 	for _, w := range a.words {

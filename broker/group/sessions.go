@@ -76,7 +76,7 @@ func (ss *sessions) restart(now time.Time) {
 }
 
 // sessionHeap is a heap.Interface, by time and then by member.
-type sessionHeap []*session
+type sessionHeap []*session //nolint:recvcheck // Push and Pop change the slice, as container/heap wants it
 
 func (h sessionHeap) Len() int { return len(h) }
 

@@ -43,11 +43,11 @@ type simWrite struct {
 	later  []Answer
 }
 
-func newSim(t testing.TB) *sim {
-	t.Helper()
+func newSim(tb testing.TB) *sim {
+	tb.Helper()
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	s := &sim{
-		t: t, id: "g", cfg: DefaultConfig(), now: start, clock: start, due: make(map[Token]kmsg.Request),
+		t: tb, id: "g", cfg: DefaultConfig(), now: start, clock: start, due: make(map[Token]kmsg.Request),
 		topic: newSimTopics(1, "foo", "bar", "baz"), answers: func(Answer, kmsg.Request) {}, wrote: func(uint64, *catalog.GroupChange) {},
 	}
 	s.group = New(s.id, 0, s.cfg, s.topic, s.now)
@@ -204,7 +204,7 @@ func applyChange(rec *catalog.GroupRecord, c *catalog.GroupChange) *catalog.Grou
 	}
 	gone := c.OffsetsGone
 	for i := range c.Offsets {
-		gone = append(gone[:len(gone):len(gone)], at(&c.Offsets[i]))
+		gone = append(slices.Clip(gone), at(&c.Offsets[i]))
 	}
 	for _, p := range gone {
 		rec.Offsets = slices.DeleteFunc(rec.Offsets, func(o catalog.GroupOffset) bool { return at(&o) == p })
@@ -227,14 +227,14 @@ type simTopics struct {
 func newSimTopics(version int64, names ...string) simTopics {
 	st := simTopics{version: version, byName: make(map[string]Topic), names: slices.Sorted(slices.Values(names))}
 	for i, n := range st.names {
-		id := catalog.TopicID{0: byte(version), 15: byte(i + 1)} //nolint:gosec // small
+		id := catalog.TopicID{0: byte(version), 15: byte(i + 1)}
 		st.byName[n] = Topic{ID: id, Name: n, Partitions: 4}
 	}
 	return st
 }
 
 // with is a later snapshot, that has topics more and others not.
-func (st simTopics) with(made []string, gone []string) simTopics {
+func (st simTopics) with(made, gone []string) simTopics {
 	out := newSimTopics(st.version+1, slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(st.names), made...))))...)
 	gone = slices.DeleteFunc(slices.Clone(gone), func(n string) bool { return slices.Contains(made, n) })
 	out.names = slices.DeleteFunc(out.names, func(n string) bool { return slices.Contains(gone, n) })

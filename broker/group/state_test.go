@@ -66,7 +66,7 @@ func TestRowsOfOthers(t *testing.T) {
 
 // FuzzConsumerProtocol: whatever clients send each other is read without harm, and no more is made of it than it holds.
 func FuzzConsumerProtocol(f *testing.F) {
-	f.Add(subscription("foo,bar"))
+	f.Add(subscriptionOf("foo,bar"))
 	f.Add(assignment("foo/0,bar/7"))
 	f.Add([]byte{0, 1, 0x7f, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -77,7 +77,7 @@ func FuzzConsumerProtocol(f *testing.F) {
 }
 
 func TestConsumerProtocol(t *testing.T) {
-	topics, ok := subscribedTopics(subscription("foo,bar"))
+	topics, ok := subscribedTopics(subscriptionOf("foo,bar"))
 	require.True(t, ok)
 	require.Equal(t, []string{"foo", "bar"}, topics)
 	for _, b := range [][]byte{nil, []byte("junk"), {0, 0, 0, 0, 0, 1, 0xff, 0xff}, {0xff, 0xff, 0, 0, 0, 0}} {
