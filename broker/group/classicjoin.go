@@ -26,6 +26,7 @@ func (c *classic) joinGroup(s *step, r *Request, req *kmsg.JoinGroupRequest) {
 		refuseJoin(s, r, req.MemberID, codeUnknownMemberID)
 	case !c.accepts(req.MemberID):
 		if m := c.byID[req.MemberID]; m != nil {
+			s.note("member turned away: the group is full", m.id, req.Reason)
 			c.remove(s, m)
 			c.goOn(s)
 		}
@@ -153,7 +154,7 @@ func (c *classic) join(s *step, r *Request, req *kmsg.JoinGroupRequest, id strin
 	c.add(m)
 	c.wait(s, m, r)
 	c.sessions.extend(m.clock, s.now, newMemberJoin)
-	c.rebalanceOrGoOn(s)
+	c.rebalanceOrGoOn(s, "rebalance: a member joins", m, req.Reason)
 }
 
 // clientOf is the client as it can be kept.
@@ -255,8 +256,12 @@ func (c *classic) rejoin(s *step, r *Request, req *kmsg.JoinGroupRequest) {
 		refuseJoin(s, r, req.MemberID, codeUnknownMemberID)
 	case c.state == phasePreparing, !m.says(req), c.state == phaseStable && m == c.leader:
 		// The leader may see what the group cannot, such as more partitions, so it can always have a rebalance.
+		why := "rebalance: a member joins again with other protocols"
+		if m == c.leader {
+			why = "rebalance: the leader joins again"
+		}
 		c.update(s, m, r, req)
-		c.rebalanceOrGoOn(s)
+		c.rebalanceOrGoOn(s, why, m, req.Reason)
 	default:
 		// It did not get the answer, or is a follower that asks for no reason.
 		resp := r.Body.ResponseKind().(*kmsg.JoinGroupResponse)
@@ -309,6 +314,7 @@ func (c *classic) replace(s *step, r *Request, req *kmsg.JoinGroupRequest, old *
 	case c.state == phaseStable, c.state == phaseCompleting:
 		// The leader may have been told of the old id, and would assign nothing to the new one.
 		m.save(s)
+		s.note("rebalance: a static member is back under another id", m.id, req.Reason)
 		c.prepare(s)
 	default:
 		m.save(s)

@@ -9,12 +9,13 @@ import (
 // noneJoined is the least time until a rebalance that nobody joined is looked at again, whatever time-out members asked for.
 const noneJoined = time.Second
 
-// rebalanceOrGoOn starts a rebalance, or ends the one at work if nobody is waited for.
-func (c *classic) rebalanceOrGoOn(s *step) {
+// rebalanceOrGoOn starts a rebalance because of a member, or ends the one at work if nobody is waited for.
+func (c *classic) rebalanceOrGoOn(s *step, why string, m *classicMember, reason *string) {
 	if c.state == phasePreparing {
 		c.goOn(s)
 		return
 	}
+	s.note(why, m.id, reason)
 	c.prepare(s)
 }
 
@@ -119,6 +120,7 @@ func (c *classic) dropUnjoined(s *step) {
 	clear(c.order[len(kept):])
 	c.order = kept
 	for _, m := range gone {
+		s.note("member removed: it did not join again in its rebalance timeout", m.id, nil)
 		c.forget(s, m)
 	}
 }
@@ -184,6 +186,7 @@ func (c *classic) sessionOver(s *step, over *session) {
 	if !m.isNew && (m.join.on || m.sync.on) {
 		return
 	}
+	s.note("member removed: its session is over", m.id, nil)
 	c.endJoin(s, m, codeUnknownMemberID, "")
 	c.endSync(s, m, codeUnknownMemberID)
 	c.remove(s, m)
@@ -204,6 +207,7 @@ func (c *classic) syncTime(s *step) {
 		}
 	}
 	for _, m := range gone {
+		s.note("member removed: it did not sync in its rebalance timeout", m.id, nil)
 		c.remove(s, m)
 	}
 	c.prepare(s)

@@ -130,7 +130,7 @@ func (c *classic) heartbeat(s *step, r *Request, req *kmsg.HeartbeatRequest) {
 func (c *classic) leaveGroup(s *step, r *Request, req *kmsg.LeaveGroupRequest) {
 	resp := req.ResponseKind().(*kmsg.LeaveGroupResponse)
 	if req.Version < 3 {
-		resp.ErrorCode = c.leave(s, req.MemberID, nil)
+		resp.ErrorCode = c.leave(s, req.MemberID, nil, nil)
 	}
 	left := req.Version < 3 && resp.ErrorCode == codeNone
 	for i := range req.Members {
@@ -140,7 +140,7 @@ func (c *classic) leaveGroup(s *step, r *Request, req *kmsg.LeaveGroupRequest) {
 		who := &req.Members[i]
 		out := kmsg.NewLeaveGroupResponseMember()
 		out.MemberID, out.InstanceID = who.MemberID, who.InstanceID
-		out.ErrorCode = c.leave(s, who.MemberID, who.InstanceID)
+		out.ErrorCode = c.leave(s, who.MemberID, who.InstanceID, who.Reason)
 		left = left || out.ErrorCode == codeNone
 		resp.Members = append(resp.Members, out)
 	}
@@ -156,7 +156,7 @@ func (c *classic) leaveGroup(s *step, r *Request, req *kmsg.LeaveGroupRequest) {
 }
 
 // leave removes one member.
-func (c *classic) leave(s *step, memberID string, instanceID *string) int16 {
+func (c *classic) leave(s *step, memberID string, instanceID, reason *string) int16 {
 	if memberID == "" {
 		if instanceID == nil || *instanceID == "" || c.static[*instanceID] == nil {
 			return codeUnknownMemberID
@@ -172,6 +172,7 @@ func (c *classic) leave(s *step, memberID string, instanceID *string) int16 {
 	if code != codeNone {
 		return code
 	}
+	s.note("member left", m.id, reason)
 	c.endJoin(s, m, codeUnknownMemberID, "")
 	c.endSync(s, m, codeUnknownMemberID)
 	c.remove(s, m)

@@ -100,4 +100,13 @@ type Effects struct {
 	// Written when it is, before Later leaves.
 	Change *catalog.GroupChange
 	Write  uint64
+	// Notes are worth a line in the log each.
+	Notes []Note
+}
+
+// Note says why something happened to a group that people may ask about: a rebalance, or the end of a membership.
+type Note struct {
+	What   string // such as "rebalance: a member joins"
+	Member string // member id, if it is about one
+	Reason string // the client's (KIP-800), cut to something short; empty: it gave none
 }

@@ -44,6 +44,15 @@ func (s *step) refuse(t Token, body kmsg.Response, code int16) {
 	s.answer(t, body)
 }
 
+// note is for the log.
+func (s *step) note(what, member string, reason *string) {
+	n := Note{What: what, Member: member}
+	if reason != nil {
+		n.Reason = text(*reason, 255)
+	}
+	s.out.Notes = append(s.out.Notes, n)
+}
+
 // saveGroup says that the group's row has to be written.
 func (s *step) saveGroup() { s.row = true }
 
