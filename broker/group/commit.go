@@ -278,15 +278,16 @@ func (g *Group) FetchOffsets(req *kmsg.OffsetFetchRequestGroup, version int16, s
 	return out
 }
 
-// fetchAll tells all offsets there are. By id only those of topics that live can be told.
+// fetchAll tells all offsets there are. By id only those of topics that live can be told, and not those of another topic that
+// had the name before.
 func (g *Group) fetchAll(out *kmsg.OffsetFetchResponseGroup, version int16, stable bool) {
 	for o := range g.Offsets() {
+		t, ok := g.topics.ByName(o.Topic)
+		if version >= 10 && (!ok || (o.TopicID != catalog.TopicID{} && o.TopicID != t.ID)) {
+			continue
+		}
 		n := len(out.Topics)
 		if n == 0 || out.Topics[n-1].Topic != o.Topic {
-			t, ok := g.topics.ByName(o.Topic)
-			if version >= 10 && !ok {
-				continue
-			}
 			rt := kmsg.NewOffsetFetchResponseGroupTopic()
 			rt.Topic, rt.TopicID = o.Topic, t.ID
 			out.Topics = append(out.Topics, rt)

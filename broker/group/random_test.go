@@ -53,6 +53,7 @@ type classicModel struct {
 	last    int32                            // the newest generation anybody was told of
 	owner   map[int32]map[string]string      // by generation and partition
 	acked   map[catalog.GroupPartition]int64 // the newest commit that was acknowledged
+	dropped int64                            // the same of the whole group
 	deleted map[catalog.GroupPartition]int64 // the newest deletion that may have been done
 	sends   int64                            // commits and deletions sent; the n-th commits offset n
 	trace   io.Writer
@@ -94,11 +95,11 @@ func playRandom(t *testing.T, seed uint64) uint64 {
 	if *randomSeed != 0 {
 		m.trace = testWriter{t}
 	}
-	// Deletion starts generations anew, so the group never goes in these runs.
-	m.sim.cfg.OffsetCheck, m.sim.cfg.MaxSize = 1e6*time.Hour, 4+m.r.IntN(4)
+	m.sim.cfg.OffsetCheck, m.sim.cfg.OffsetRetention = []time.Duration{20 * time.Second, never}[m.r.IntN(2)], time.Minute
+	m.sim.cfg.MaxSize = 4 + m.r.IntN(4)
 	m.sim.cfg.InitialRebalanceDelay = time.Duration(m.r.IntN(3)) * time.Second
 	m.sim.group = New(m.sim.id, 0, m.sim.cfg, m.sim.topic, m.sim.now)
-	m.sim.answers, m.sim.wrote = m.answered, m.wrote
+	m.sim.answers, m.sim.wrote, m.sim.done = m.answered, m.wrote, m.done
 	for i := range 6 {
 		c := &randomClient{name: fmt.Sprintf("c%d", i), generation: -1, version: []int16{3, 5, 9}[m.r.IntN(3)]}
 		if i%2 == 1 {
@@ -113,6 +114,9 @@ func playRandom(t *testing.T, seed uint64) uint64 {
 	m.end()
 	return sum.Sum64()
 }
+
+// never is an interval that does not pass in a test.
+const never = 1e6 * time.Hour
 
 // testWriter shows the run of one seed.
 type testWriter struct{ t *testing.T }
@@ -148,11 +152,19 @@ func (m *classicModel) event() {
 		m.forget(c)
 	case n < 68:
 		m.deleteOffsets()
-	case n < 80:
+	case n < 69:
+		req := kmsg.NewPtrDeleteGroupsRequest()
+		req.Groups = []string{m.sim.id}
+		m.send(c, req)
+	case n < 70:
+		m.log("topics")
+		m.sim.topic = m.sim.topic.with([]string{"foo"}, []string{"foo"})
+		m.sim.step(TopicsChanged{Topics: m.sim.topic})
+	case n < 81:
 		d := time.Duration(m.r.IntN(1500)) * time.Millisecond
 		m.log("pass %s", d)
 		m.sim.pass(d)
-	case n < 82:
+	case n < 83:
 		d := time.Duration(m.r.IntN(15)) * time.Second
 		m.log("pass %s", d)
 		m.sim.pass(d)
@@ -356,7 +368,7 @@ func (m *classicModel) crash() {
 	}
 	m.log("crash after %d of %d writes", done, len(m.sim.flights))
 	for i := range done {
-		m.sim.rows = applyChange(m.sim.rows, m.sim.flights[i].change)
+		m.sim.apply(m.sim.flights[i].change)
 	}
 	for t := range m.sim.due {
 		if c := m.of[t]; c != nil {
@@ -384,19 +396,33 @@ func (m *classicModel) crash() {
 }
 
 func (m *classicModel) wrote(n uint64, c *catalog.GroupChange) {
-	m.log("  write %d: %+v", n, c.MembersGone)
+	m.log("  write %d: delete=%v %+v", n, c.Delete, c.MembersGone)
 	for _, p := range c.OffsetsGone {
 		m.deleted[p] = m.sends
+	}
+	if c.Delete {
+		m.dropped = m.sends
 	}
 	if c.Group == nil {
 		return
 	}
 	m.log("  %+v", *c.Group)
-	m.require(m.sim.rows == nil || c.Group.Epoch >= m.sim.rows.Epoch, "a generation goes back")
-	for i := range m.sim.flights {
-		if g := m.sim.flights[i].change.Group; g != nil {
-			m.require(c.Group.Epoch >= g.Epoch, "a generation goes back")
+	for i := len(m.sim.flights) - 1; i >= 0; i-- {
+		f := m.sim.flights[i].change
+		if f.Delete {
+			return // generations start anew
 		}
+		m.require(f.Group == nil || c.Group.Epoch >= f.Group.Epoch, "a generation goes back")
+	}
+	m.require(m.sim.rows == nil || c.Group.Epoch >= m.sim.rows.Epoch, "a generation goes back")
+}
+
+// done forgets what was told of a group that is gone: the next one of that name starts anew.
+func (m *classicModel) done(c *catalog.GroupChange) {
+	if c.Delete {
+		clear(m.told)
+		clear(m.owner)
+		m.last = 0
 	}
 }
 
@@ -512,6 +538,9 @@ func (m *classicModel) synced(c *randomClient, req *kmsg.SyncGroupRequest, resp 
 
 // readsAreDurable checks what OffsetFetch tells.
 func (m *classicModel) readsAreDurable() {
+	if !m.sim.group.exists() { // deleted, which may not be durable yet
+		return
+	}
 	durable := make(map[catalog.GroupPartition]int64)
 	if m.sim.rows != nil {
 		for i := range m.sim.rows.Offsets {
@@ -524,7 +553,7 @@ func (m *classicModel) readsAreDurable() {
 	}
 	m.require(len(durable) == 0, "committed and not to be read: %v", durable)
 	for p, n := range m.acked {
-		if n <= m.deleted[p] {
+		if n <= max(m.deleted[p], m.dropped) {
 			continue
 		}
 		o, ok := m.sim.group.Offset(p.Topic, p.Partition)
@@ -539,6 +568,7 @@ func (m *classicModel) end() {
 	m.sim.pass(10 * time.Minute)
 	m.require(len(m.sim.due) == 0, "answers that never came: %v", m.sim.due)
 	m.require(len(m.sim.group.Members()) == 0, "members that nobody hears of")
-	m.require(len(m.sim.rows.Members) == 0 || m.sim.rows == nil, "rows of members that are gone")
-	m.require(m.sim.group.Next().After(m.sim.now.Add(time.Hour)), "nothing is left to wait for, but the group wants a tick")
+	m.require(m.sim.rows == nil || len(m.sim.rows.Members) == 0, "rows of members that are gone")
+	m.require(m.sim.group.Gone() == (m.sim.rows == nil), "gone, but for its rows")
+	m.require(m.sim.cfg.OffsetCheck < never || m.sim.rows == nil || m.sim.group.Next().After(m.sim.now.Add(time.Hour)), "nothing is left to wait for, but the group wants a tick")
 }

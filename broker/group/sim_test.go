@@ -35,6 +35,7 @@ type sim struct {
 	ids     int
 	answers func(Answer, kmsg.Request)
 	wrote   func(uint64, *catalog.GroupChange)
+	done    func(*catalog.GroupChange) // a write is durable
 }
 
 type simWrite struct {
@@ -49,6 +50,7 @@ func newSim(tb testing.TB) *sim {
 	s := &sim{
 		t: tb, id: "g", cfg: DefaultConfig(), now: start, clock: start, due: make(map[Token]kmsg.Request),
 		topic: newSimTopics(1, "foo", "bar", "baz"), answers: func(Answer, kmsg.Request) {}, wrote: func(uint64, *catalog.GroupChange) {},
+		done: func(*catalog.GroupChange) {},
 	}
 	s.group = New(s.id, 0, s.cfg, s.topic, s.now)
 	return s
@@ -126,11 +128,17 @@ func (s *sim) check(w *catalog.GroupWrite) {
 	}
 }
 
+// apply is the catalog's part of a write.
+func (s *sim) apply(c *catalog.GroupChange) {
+	s.rows = applyChange(s.rows, c)
+	s.done(c)
+}
+
 // written makes the oldest write durable.
 func (s *sim) written() {
 	w := s.flights[0]
 	s.flights = s.flights[1:]
-	s.rows = applyChange(s.rows, w.change)
+	s.apply(w.change)
 	s.step(Written{Write: w.number})
 	for _, a := range w.later {
 		s.answer(a)
