@@ -79,11 +79,11 @@ func (c *consumer) admit(r *Request, req *kmsg.ConsumerGroupHeartbeatRequest) (m
 	if full := c.g.cfg.ConsumerMaxSize; join && known == nil && len(c.members) >= full {
 		return nil, nil, refuse(codeGroupMaxSizeReached, "The group has %d members, which is the most it can have.", full)
 	}
-	fresh := newConsumerMember(id)
 	switch {
 	case known == nil && !join:
 		return nil, nil, refuse(codeUnknownMemberID, "There is no such member of group %s.", c.g.id)
 	case known == nil:
+		fresh := newConsumerMember(id)
 		if req.InstanceID != nil {
 			fresh.instance = *req.InstanceID
 			if c.members[id] != nil { // of another instance, or of none: an id is of one member

@@ -666,7 +666,7 @@ func TestConsumerModel(t *testing.T) {
 		}
 	}
 	t.Logf("checks by kind: %v; fenced %d times", kinds, fenced)
-	if *modelRuns < 20 {
+	if *modelRuns < 20 || t.Failed() {
 		return
 	}
 	for _, k := range []catalog.GroupKind{catalog.GroupClassic, catalog.GroupConsumer} {

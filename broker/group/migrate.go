@@ -47,7 +47,10 @@ func (g *Group) consumerHeartbeat(s *step, r *Request, req *kmsg.ConsumerGroupHe
 	if k, ok := g.m.(*classic); ok {
 		k.giveWay(s)
 		g.become(s, c)
-		s.dropMembers()
+		if len(c.sorted) > 0 {
+			s.dropMembers()
+			changed = true // a new target: the leader may have left out partitions
+		}
 		for _, old := range c.sorted {
 			c.save(old)
 			c.touch(s, old)
@@ -65,7 +68,7 @@ func (g *Group) candidate(req *kmsg.ConsumerGroupHeartbeatRequest) (*consumer, *
 		return nil, refuse(codeGroupIDNotFound, "Group %s does not exist.", g.id)
 	case req.MemberEpoch != epochJoin:
 		return nil, refuse(codeGroupIDNotFound, "Group %s is not a consumer group.", g.id)
-	case k.state == phaseEmpty:
+	case len(k.order) == 0:
 		return newConsumer(g, k.generation), nil
 	case !g.cfg.Migration.upgrades():
 		return nil, refuse(codeGroupIDNotFound, "Group %s is a classic group, which may not become a consumer group.", g.id)
@@ -143,8 +146,8 @@ func (c *classic) giveWay(s *step) {
 	}
 }
 
-// downgrade makes a classic group of one whose members all speak the classic protocol. Those that are not at the group's epoch, or all
-// where a member is gone and its partitions have to be given to others, have to rejoin.
+// downgrade makes a classic group of one whose members all speak the classic protocol, and has them rejoin: none of them knows yet
+// that it leads. Until then they keep what they have.
 func (c *consumer) downgrade(s *step) bool {
 	g := c.g
 	switch {
@@ -171,26 +174,7 @@ func (c *consumer) downgrade(s *step) bool {
 	}
 	k.readTopics()
 	s.saveGroup()
-	settled := c.phase() == phaseStable
 	g.become(s, k)
-	if gone := !c.allOwned(); gone || !settled {
-		k.prepare(s)
-	}
-	return true
-}
-
-// allOwned says whether each partition subscribed to is in some member's target.
-func (c *consumer) allOwned() bool {
-	targets := holdings{}
-	for _, m := range c.sorted {
-		targets.add(m.target)
-	}
-	for _, t := range c.subscribedTopics() {
-		for p := range t.Partitions {
-			if targets.free(t.ID, p) {
-				return false
-			}
-		}
-	}
+	k.prepare(s)
 	return true
 }

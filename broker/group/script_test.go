@@ -80,6 +80,7 @@ type scriptClient struct {
 	topics             string
 	protocols          string
 	version            int
+	consumer           *scriptConsumer // nil: it speaks the classic protocol
 }
 
 func newScript(t *testing.T) *script {
@@ -190,7 +191,7 @@ func (sc *script) run(line string) {
 	case "rows":
 		sc.rows()
 	default:
-		require.Fail(sc.t, "no such command", line)
+		require.True(sc.t, sc.consumerCommand(fields[0], a), "no such command: %s", line)
 	}
 }
 
@@ -440,6 +441,8 @@ func (sc *script) config(a args) {
 	sc.sim.cfg.OffsetMetadataMax = a.int("metadata-max", sc.sim.cfg.OffsetMetadataMax)
 	sc.sim.cfg.MaxOffsets = a.int("max-offsets", sc.sim.cfg.MaxOffsets)
 	sc.sim.cfg.MaxMemberBytes = a.int("max-member-bytes", sc.sim.cfg.MaxMemberBytes)
+	sc.sim.cfg.ConsumerMaxSize = a.int("consumer-max-size", sc.sim.cfg.ConsumerMaxSize)
+	sc.sim.cfg.Migration = Migration(a.string("migration", string(sc.sim.cfg.Migration)))
 	sc.sim.step(ConfigChanged{Config: sc.sim.cfg})
 }
 
@@ -544,6 +547,8 @@ func (sc *script) answered(a Answer, _ kmsg.Request) {
 	switch resp := a.Body.(type) {
 	case *kmsg.JoinGroupResponse:
 		sc.joinAnswered(&b, c, resp)
+	case *kmsg.ConsumerGroupHeartbeatResponse:
+		sc.consumerAnswered(&b, c, resp)
 	case *kmsg.SyncGroupResponse:
 		fmt.Fprintf(&b, " sync %s: %s", c.name, code(resp.ErrorCode))
 		if resp.ErrorCode == 0 {
