@@ -152,8 +152,8 @@ func settled(tb testing.TB, members int) *bigGroup {
 	return b
 }
 
-// BenchmarkHeartbeat is a heartbeat of one of 1,000 members with 10,000 partitions when nothing changes.
-func BenchmarkHeartbeat(b *testing.B) {
+// BenchmarkConsumerHeartbeat is a heartbeat of one of 1,000 members with 10,000 partitions when nothing changes.
+func BenchmarkConsumerHeartbeat(b *testing.B) {
 	g := settled(b, 1000)
 	for _, c := range g.clients { // the last word about what they own
 		g.heartbeat(c)
@@ -166,9 +166,9 @@ func BenchmarkHeartbeat(b *testing.B) {
 	}
 }
 
-// BenchmarkRebalance is a member that joins a group of 1,000 with 10,000 partitions, and leaves again, with all heartbeats until all
+// BenchmarkConsumerRebalance is a member that joins a group of 1,000 with 10,000 partitions, and leaves again, with all heartbeats until all
 // have what they should.
-func BenchmarkRebalance(b *testing.B) {
+func BenchmarkConsumerRebalance(b *testing.B) {
 	g := settled(b, 1000)
 	rows, joins := g.rows, 0
 	for b.Loop() {
