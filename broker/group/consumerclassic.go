@@ -120,7 +120,7 @@ func (c *consumer) admitClassic(s *step, r *Request, req *kmsg.JoinGroupRequest,
 
 	resp := r.Body.ResponseKind().(*kmsg.JoinGroupResponse)
 	resp.MemberID, resp.Generation = m.id, m.epoch
-	resp.ProtocolType, resp.Protocol = kmsg.StringPtr(consumerProtocolType), kmsg.StringPtr(m.classic.protocols[0].Name)
+	resp.ProtocolType, resp.Protocol = new(consumerProtocolType), new(m.classic.protocols[0].Name)
 	s.later(r.Token, resp)
 	if replaces != nil && replaces.classic == nil {
 		c.downgrade(s) // the last one of the consumer protocol may be gone
@@ -172,7 +172,7 @@ func (c *consumer) syncClassic(s *step, r *Request, req *kmsg.SyncGroupRequest) 
 	}
 	c.sessions.stop(m.resync)
 	c.touch(s, m)
-	resp.ProtocolType, resp.Protocol = kmsg.StringPtr(consumerProtocolType), kmsg.StringPtr(m.classic.protocols[0].Name)
+	resp.ProtocolType, resp.Protocol = new(consumerProtocolType), new(m.classic.protocols[0].Name)
 	resp.MemberAssignment = writeAssignment(m.classic.protocols[0].Metadata, m.assigned, c.g.topics)
 	s.later(r.Token, resp)
 }

@@ -103,7 +103,8 @@ func (c *consumer) admit(r *Request, req *kmsg.ConsumerGroupHeartbeatRequest) (m
 		case known.id != id && c.members[id] != nil:
 			return nil, nil, refuse(codeFencedMemberEpoch, "Member %s of group %s has another instance id.", id, c.g.id)
 		}
-		return known.successor(id), known, nil
+		next := known.successor(id)
+		return next, known, nil
 	case known.id != id:
 		return nil, nil, refuse(codeFencedInstanceID, "Instance id %s is that of another member now.", known.instance)
 	}
@@ -183,7 +184,7 @@ func (c *consumer) update(m *consumerMember, r *Request, req *kmsg.ConsumerGroup
 		c.sessions.stop(m.rejoin)
 		c.sessions.stop(m.resync)
 	}
-	set := func(field *string, v *string) {
+	set := func(field, v *string) {
 		if v != nil && *field != *v {
 			*field, save = *v, true
 		}

@@ -62,10 +62,10 @@ type modelClient struct {
 	dead     bool // the process is gone, or it left
 }
 
-func newModel(t testing.TB, seed uint64) *model {
-	t.Helper()
+func newModel(tb testing.TB, seed uint64) *model {
+	tb.Helper()
 	m := &model{
-		t: t, rng: rand.New(rand.NewPCG(seed, 848)), sim: newSim(t), of: map[Token]*modelClient{}, lossy: true, nextTop: 1,
+		t: tb, rng: rand.New(rand.NewPCG(seed, 848)), sim: newSim(tb), of: map[Token]*modelClient{}, lossy: true, nextTop: 1,
 		kinds: map[catalog.GroupKind]int{},
 	}
 	m.sim.answers = m.answered
@@ -110,7 +110,7 @@ func (m *model) newClient() *modelClient {
 		}
 	}
 	if m.one(3) {
-		c.assignor = kmsg.StringPtr(assignor.RangeName)
+		c.assignor = new(assignor.RangeName)
 	}
 	m.clients = append(m.clients, c)
 	return c
@@ -183,7 +183,7 @@ func (m *model) actClassic(c *modelClient) {
 	case c.sync:
 		req := kmsg.NewPtrSyncGroupRequest()
 		req.Version, req.Group, req.MemberID, req.InstanceID, req.Generation = 5, m.sim.id, c.id, c.instanceID(), c.epoch
-		req.ProtocolType, req.Protocol = kmsg.StringPtr(consumerProtocolType), &c.protocol
+		req.ProtocolType, req.Protocol = new(consumerProtocolType), &c.protocol
 		if len(c.leader) > 0 {
 			req.GroupAssignment = m.lead(c.leader)
 		}
@@ -632,15 +632,15 @@ func (m *model) settle() {
 	}
 }
 
-func matches(t testing.TB, regex, name string) bool {
-	t.Helper()
+func matches(tb testing.TB, regex, name string) bool {
+	tb.Helper()
 	p, err := compilePattern(regex)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return p.MatchString(name)
 }
 
 var (
-	modelRuns = flag.Uint64("model-runs", 60, "runs of TestConsumerModel")
+	modelRuns = flag.Uint64("model-runs", 40, "runs of TestConsumerModel")
 	modelSeed = flag.Uint64("model-seed", 0, "the first run's seed")
 )
 

@@ -12,7 +12,8 @@ import (
 // joins, and a consumer group a classic one when the last such member is gone, if group.consumer.migration.policy lets them.
 // Members keep their partitions and epochs go on: the generation is the group epoch. All rows are written anew in one change.
 
-func (m Migration) upgrades() bool   { return m == MigrationUpgrade || m == MigrationBidirectional }
+func (m Migration) upgrades() bool { return m == MigrationUpgrade || m == MigrationBidirectional }
+
 func (m Migration) downgrades() bool { return m == MigrationDowngrade || m == MigrationBidirectional }
 
 // consumerHeartbeat answers ConsumerGroupHeartbeat, versions 0 and 1, to a group of any kind.

@@ -14,7 +14,6 @@ import (
 type scriptConsumer struct {
 	epoch    int32
 	assigned []kmsg.ConsumerGroupHeartbeatRequestTopic
-	told     bool
 }
 
 // consumerCommand plays a command about consumer groups:
@@ -58,7 +57,7 @@ func (sc *script) consumerHeartbeat(a args) {
 		c.instance = i
 	}
 	req := kmsg.NewPtrConsumerGroupHeartbeatRequest()
-	req.Version, req.Group, req.MemberID = int16(a.int("v", 1)), sc.sim.id, sc.id(a, c) //nolint:gosec // small
+	req.Version, req.Group, req.MemberID = int16(a.int("v", 1)), sc.sim.id, sc.id(a, c)
 	req.InstanceID = sc.instance(a, c)
 	req.RackID, req.ServerAssignor = a.nullable("rack"), a.nullable("assignor")
 	req.SubscribedTopicRegex = a.nullable("regex")
@@ -102,7 +101,7 @@ func (sc *script) consumerHeartbeat(a args) {
 			req.Topics = append(req.Topics, kmsg.ConsumerGroupHeartbeatRequestTopic{TopicID: t.ID, Partitions: []int32{n}})
 		}
 	}
-	req.MemberEpoch = int32(a.int("epoch", int(c.consumer.epoch))) //nolint:gosec // small
+	req.MemberEpoch = int32(a.int("epoch", int(c.consumer.epoch)))
 	sc.send(c, req)
 }
 

@@ -161,16 +161,16 @@ func (c *consumer) subscribedTopics() []Topic {
 // that counts when there is a rebalance for another reason.
 func (c *consumer) subscribedHash() uint64 {
 	h := fnv.New64a()
-	var buf [4]byte
+	var buf [20]byte // id and partition count
 	for _, t := range c.subscribedTopics() {
-		h.Write(t.ID[:])
-		binary.BigEndian.PutUint32(buf[:], uint32(t.Partitions))
-		h.Write(buf[:])
+		binary.BigEndian.PutUint32(buf[len(t.ID):], uint32(t.Partitions))
+		copy(buf[:], t.ID[:])
+		_, _ = h.Write(buf[:]) // it never fails
 	}
 	return h.Sum64()
 }
 
 // invalidRegex is the message of INVALID_REGULAR_EXPRESSION.
 func invalidRegex(regex string, err error) string {
-	return fmt.Sprintf("SubscribedTopicRegex `%s` is not a valid regular expression: %v.", regex, err)
+	return fmt.Sprintf("SubscribedTopicRegex %q is not a valid regular expression: %v.", regex, err)
 }

@@ -1,5 +1,7 @@
 package assignor
 
+import "slices"
+
 // assignSame is the uniform assignor where all subscribe to the same topics.
 //
 // The quota of each is the number of partitions over that of members, and one more for as many as are left over. Those who
@@ -25,8 +27,7 @@ func assignSame(topics []Topic, members []Member, own owners, count []int32) {
 	}
 	// Giving up starts with what cannot be read in the member's rack.
 	for _, far := range []bool{true, false} {
-		for i := len(members[0].Topics) - 1; i >= 0; i-- {
-			t := members[0].Topics[i]
+		for _, t := range slices.Backward(members[0].Topics) {
 			for p := len(own[t]) - 1; p >= 0; p-- {
 				m := own[t][p]
 				if m == free || room[m] >= 0 || far && !isFar(&topics[t], int32(p), members[m].Rack) {
@@ -47,12 +48,7 @@ func isFar(t *Topic, p int32, rack string) bool {
 		return false
 	}
 	racks := t.Racks(p)
-	for _, r := range racks {
-		if r == rack {
-			return false
-		}
-	}
-	return len(racks) > 0
+	return len(racks) > 0 && !slices.Contains(racks, rack)
 }
 
 // dealNear gives free partitions to members with room, of racks that they can be read in.
