@@ -13,6 +13,7 @@ type Catalog interface {
 	Brokers
 	Leases
 	Manifest
+	Groups
 
 	// ClusterID is the cluster's id: made once, when the catalog was first migrated.
 	ClusterID(ctx context.Context) (string, error)

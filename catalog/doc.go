@@ -1,5 +1,5 @@
 // Package catalog is the contract for the facts all brokers of a cluster agree on: topics and their configs,
-// brokers, leases, the manifest, and id blocks. It holds no SQL and no I/O; catalog/sqlite, catalog/memory and
+// brokers, leases, the manifest, consumer groups, and id blocks. It holds no SQL and no I/O; catalog/sqlite, catalog/memory and
 // (for fleets) catalog/postgres implement it and pass the one suite in catalog/catalogtest.
 //
 // # The manifest
@@ -24,6 +24,9 @@
 //
 // A lease moves in two ways only: its holder releases it by a statement that locks its own broker row, or the
 // holder's whole broker epoch is fenced. The lease epoch only grows, and is Kafka's leader epoch.
+//
+// Writes of consumer groups ([Groups]) are guarded by the row of their shard's lease instead, which all that takes a lease
+// away changes.
 //
 // # Answers lost
 //
@@ -56,5 +59,6 @@
 //
 // # Lock order
 //
-// Within one statement rows are locked: brokers, topics, partitions, tail, packed rows, objects, each in key order.
+// Within one statement rows are locked: brokers, topics, partitions, leases, tail, packed rows, objects, groups, each in key
+// order.
 package catalog

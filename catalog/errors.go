@@ -5,10 +5,11 @@ import "errors"
 // The errors of the contract. Implementations wrap them (errors.Is works) and add what was attempted.
 var (
 	// ErrFenced: the broker epoch is fenced, superseded or unknown. The broker must discard all uncommitted
-	// objects, register anew and reload. Never retriable with the same epoch.
+	// objects, register anew and reload. Never retriable with the same epoch. Of WriteGroups: the shard's lease is not
+	// held under that lease epoch (any more); the coordinator must forget the shard.
 	ErrFenced = errors.New("broker epoch is fenced")
 	// ErrSequence: the commit does not start at last + 1 of an unfenced epoch. Either an earlier try was applied
-	// (settle by TailAt) or the caller has a defect.
+	// (settle by TailAt) or the caller has a defect. Likewise for the number of WriteGroups.
 	ErrSequence = errors.New("commit sequence is not the next one")
 	// ErrConflict: the rows a manifest edit was computed from changed or are gone. Reload, plan again.
 	ErrConflict = errors.New("manifest changed since the edit was planned")

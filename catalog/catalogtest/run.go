@@ -103,6 +103,18 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) catalog.Cat
 		{"FenceAgainstCommits", testFenceRace},
 		{"CommitsFromManyGoroutines", testConcurrentCommits},
 		{"LeasesFromManyBrokers", testConcurrentLeases},
+		{"WriteGroups", testWriteGroups},
+		{"GroupsAreNotRetained", testGroupsNotRetained},
+		{"ReadGroups", testReadGroups},
+		{"GroupNumbers", testGroupNumbers},
+		{"GroupsFenced", testGroupsFenced},
+		{"GroupsAtomic", testGroupsAtomic},
+		{"GroupsInvalid", testGroupsInvalid},
+		{"ManyGroups", testManyGroups},
+		{"LargeGroups", testLargeGroups},
+		{"GroupsInEveryOrder", testGroupsEveryOrder},
+		{"FenceAgainstGroups", testGroupsFenceRace},
+		{"GroupWritesOverlap", testGroupWritesOverlap},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -48,6 +48,9 @@ const (
 	OpListRetired
 	OpForgetRetired
 	OpKnownObjects
+	OpReadGroups
+	OpReadGroup
+	OpWriteGroups
 	// Those of catalog.Fleet. Listen is counted when it begins.
 	OpMoveLeases
 	OpAskMoves
@@ -98,6 +101,9 @@ var opNames = [opCount]string{
 	OpListRetired:      "list_retired",
 	OpForgetRetired:    "forget_retired",
 	OpKnownObjects:     "known_objects",
+	OpReadGroups:       "read_groups",
+	OpReadGroup:        "read_group",
+	OpWriteGroups:      "write_groups",
 	OpMoveLeases:       "move_leases",
 	OpAskMoves:         "ask_moves",
 	OpSetDraining:      "set_draining",

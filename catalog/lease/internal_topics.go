@@ -24,7 +24,7 @@ const (
 // of the controller's topic is Kafka's.
 var (
 	ControllerID   = catalog.TopicID{15: 1}
-	GroupsID       = catalog.TopicID{0x73, 0x68, 6: 0x40, 8: 0x80, 15: 2}
+	GroupsID       = catalog.GroupsTopic
 	TransactionsID = catalog.TopicID{0x73, 0x68, 6: 0x40, 8: 0x80, 15: 3}
 )
 

@@ -46,6 +46,7 @@ type shared struct {
 		lastRetired   int64
 		lastRow       int64 // the last version a packed row got
 		ids           map[catalog.IDKind]int64
+		groups        map[string]*group
 		draining      map[catalog.BrokerID]bool
 		attached      map[catalog.BrokerEpoch]int // attachments that stand
 		listeners     map[*listener]bool
@@ -63,6 +64,7 @@ type topic struct {
 type partition struct {
 	state catalog.PartitionState
 	lease catalog.Lease
+	wrote groupWrites         // of a coordinator shard
 	rows  []catalog.PackedRow // by Base
 }
 
@@ -87,6 +89,7 @@ func New(now func() time.Time) *Catalog {
 	for _, kind := range []catalog.IDKind{catalog.IDProducer, catalog.IDObject, catalog.IDBroker} {
 		c.mu.ids[kind] = kind.First()
 	}
+	c.mu.groups = make(map[string]*group)
 	c.mu.draining = make(map[catalog.BrokerID]bool)
 	c.mu.attached = make(map[catalog.BrokerEpoch]int)
 	c.mu.listeners = make(map[*listener]bool)

@@ -45,6 +45,9 @@ const (
 	OpListRetired      = "list_retired"
 	OpForgetRetired    = "forget_retired"
 	OpKnownObjects     = "known_objects"
+	OpReadGroups       = "read_groups"
+	OpReadGroup        = "read_group"
+	OpWriteGroups      = "write_groups"
 
 	// Those of catalog.Fleet. Of Listen, which lasts, nothing is told.
 	OpMoveLeases  = "move_leases"
@@ -66,6 +69,7 @@ func Ops() []string {
 		OpBrokerTails, OpReadTail, OpMergeTail, OpFold, OpLoadPartitions, OpPackedRows,
 		OpPackedPartitions, OpSetLogStart, OpEdit, OpObjectsByID, OpMergeCandidates, OpFoldedObjects,
 		OpListRetired, OpForgetRetired, OpKnownObjects, OpPackedSpans, OpSparseObjects,
+		OpReadGroups, OpReadGroup, OpWriteGroups,
 	}
 }
 

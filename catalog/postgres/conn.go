@@ -84,6 +84,7 @@ func (c *Catalog) again(ctx context.Context, fn func() error, harmless func(erro
 		if lost(err) && ctx.Err() == nil {
 			c.general.Reset() // the other idle connections are as dead; those in use find out themselves
 			c.urgent.Reset()
+			c.groups.Reset()
 		}
 		if n == attempts || ctx.Err() != nil || !harmless(err) {
 			return err

@@ -23,12 +23,15 @@
 //     is locked FOR KEY SHARE, in the order of epochs;
 //   - FenceBroker locks it FOR UPDATE *before* it updates it. The update alone would not conflict with FOR KEY SHARE.
 //
+// Writes of groups are guarded by their shard's lease instead: their one statement updates its row, which FenceBroker,
+// MoveLeases and ReleaseLeases update too. See groupWrite for why that is not all.
+//
 // How far a tail is folded and merged is a row of its own (catalog_folds), so that a fold never holds up commits.
 //
 // # Lock order
 //
 // Counter broker_epoch or topics_version (the locks of all who register or change topics), brokers, folds, topics,
-// partitions, leases, tail, packed rows, objects, the clock, counter leases_version; rows of one table in key order. What
+// partitions, leases, groups, tail, packed rows, objects, the clock, counter leases_version; rows of one table in key order. What
 // deadlocks all the same is undone by the server and tried again here.
 //
 // # Answers lost
@@ -39,7 +42,8 @@
 // (idle_in_transaction_session_timeout). After a lost connection, a shutdown or an answer from a standby the idle
 // connections are thrown away and new ones are sought on all hosts of the URL, for one that takes writes.
 //
-// Commits, heartbeats, fences and moves of leases have connections of their own: no fold or slow reader can use them up.
+// Commits, heartbeats, fences and moves of leases have connections of their own: no fold or slow reader can use them up. So have
+// writes of groups, of which as many may be under way as there are shards.
 //
 // # Time
 //
@@ -64,8 +68,9 @@
 //
 // # Schema
 //
-// Tables are named catalog_*; the views topics, partitions, partition_leases, brokers, objects, log_tail, packed_rows and
-// retired_objects are for people, and stay when the tables change. Both carry comments. Names are unqualified: they live in
+// Tables are named catalog_*; the views topics, partitions, partition_leases, brokers, objects, log_tail, packed_rows,
+// retired_objects, consumer_groups, consumer_group_members, consumer_offsets and consumer_lag are for people, and stay when the
+// tables change. Both carry comments. Names are unqualified: they live in
 // the first schema of the role's search_path.
 //
 // [Open] migrates: one process at a time, under an advisory lock, goose with SQL files. Migrations run while brokers of the

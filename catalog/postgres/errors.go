@@ -24,6 +24,7 @@ const (
 	codeLockNotAvailable = "55P03"
 	codeNotReady         = "55000"
 	codePlanChanged      = "0A000"
+	codeForeignKey       = "23503"
 	codeUniqueViolation  = "23505"
 	codeUndefinedTable   = "42P01"
 	codeNoPrivilege      = "42501"

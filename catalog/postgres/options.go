@@ -37,13 +37,16 @@ type Options struct {
 	// UrgentConns bounds those kept apart for commits, heartbeats and fences, so that a lease is not lost because
 	// something else used all connections. Default: 4. Listen and Attach take one more each.
 	UrgentConns int
+	// GroupConns bounds those kept apart for writes of groups: so many shards may be at it at once, and neither wait for folds
+	// nor keep heartbeats waiting. They are opened when needed. Default: 4.
+	GroupConns int
 
 	// ConnectTimeout bounds connecting to one host. Default: 3 s.
 	ConnectTimeout time.Duration
 	// StatementTimeout bounds one statement, at the server and here, where the whole call gets twice as long.
 	// Default: 15 s.
 	StatementTimeout time.Duration
-	// UrgentTimeout bounds a commit, a heartbeat and a fence, at the server and here. Default: 5 s.
+	// UrgentTimeout bounds a commit, a heartbeat, a fence and a write of groups, at the server and here. Default: 5 s.
 	UrgentTimeout time.Duration
 	// LockTimeout bounds the wait for one row that somebody else has locked. Default: 3 s.
 	LockTimeout time.Duration
@@ -88,6 +91,9 @@ func withDefaults(o Options) (Options, error) {
 	}
 	if o.UrgentConns <= 0 {
 		o.UrgentConns = 4
+	}
+	if o.GroupConns <= 0 {
+		o.GroupConns = 4
 	}
 	return o, nil
 }

@@ -25,6 +25,7 @@ type Catalog struct {
 
 	general *pool // reads, folds, whatever may take its time
 	urgent  *pool // commits, heartbeats, fences, moves of leases
+	groups  *pool // writes of groups
 	refs    topicRefs
 	wakes   announcer
 
@@ -66,6 +67,9 @@ func Open(ctx context.Context, opts Options) (_ *Catalog, err error) {
 	if err == nil {
 		c.urgent, err = opts.pool(ctx, opts.UrgentConns, opts.UrgentTimeout, opts.UrgentTimeout, commitOne, heartbeatSQL, pulseSQL, unfencedSQL,
 			guardSQL, guardAloneSQL, moveSQL)
+	}
+	if err == nil {
+		c.groups, err = opts.pool(ctx, opts.GroupConns, opts.UrgentTimeout, opts.UrgentTimeout)
 	}
 	if err == nil {
 		if err = c.load(ctx); err == nil && !opts.ReadOnly {
@@ -255,7 +259,7 @@ func (c *Catalog) Close() error {
 }
 
 func (c *Catalog) closePools() {
-	for _, p := range []*pool{c.general, c.urgent} {
+	for _, p := range []*pool{c.general, c.urgent, c.groups} {
 		if p != nil {
 			p.Close()
 		}

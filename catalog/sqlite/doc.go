@@ -27,8 +27,8 @@
 //
 // Connections are used straight through the driver, without database/sql, which would cost more than the statements
 // themselves; only goose, which brings the schema up to date, uses it. The schema's comments say what each table holds.
-// The views v_topics, v_partitions, v_leases, v_brokers, v_tail, v_objects, v_packed_rows and v_retired are for people
-// with the sqlite3 shell: ids in hex, times in UTC.
+// The views v_topics, v_partitions, v_leases, v_brokers, v_tail, v_objects, v_packed_rows, v_retired, v_groups,
+// v_group_members and v_group_offsets are for people with the sqlite3 shell: ids in hex, times in UTC.
 //
 // # Checkpoints
 //

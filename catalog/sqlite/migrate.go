@@ -18,7 +18,7 @@ var migrations embed.FS
 const (
 	// schemaVersion is what the newest migration leaves in PRAGMA user_version: looking at that is much quicker than
 	// asking goose, and most opens find it current.
-	schemaVersion = 3
+	schemaVersion = 4
 	// applicationID marks the file as a catalog of this program.
 	applicationID = 1397246787
 )
