@@ -65,6 +65,14 @@ func (m *model) dump(s *side) string {
 	slices.SortFunc(leases.Leases, func(a, b catalog.Lease) int { return a.Compare(b.TopicPartition) })
 	fmt.Fprintf(b, "leases %s\n", text(leases.Leases))
 	m.dumpFolded(s, b)
+	groups, err := c.ReadGroups(ctx, -1, "", 1_000_000)
+	must(err)
+	for i := range groups {
+		one, err := c.ReadGroup(ctx, groups[i].ID)
+		must(err)
+		require.Equal(m.t, text(groups[i]), text(one))
+	}
+	fmt.Fprintf(b, "groups %s\n", text(groups))
 	return b.String()
 }
 

@@ -65,6 +65,8 @@ func RunFleet(t *testing.T, open func(t *testing.T, now func() time.Time) Shared
 		{"Unfenced", testUnfenced},
 		{"ClosedFleet", testClosedFleet},
 		{"RestoredWhileAttached", testRestoredAttached},
+		{"GroupsMoveInEveryOrder", testGroupsMoveEveryOrder},
+		{"MoveAgainstGroups", testGroupsMoveRace},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

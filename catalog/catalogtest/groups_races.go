@@ -179,3 +179,120 @@ func testGroupWritesOverlap(s *suite) {
 		require.EqualValues(s, 1, g.Offsets[0].Partition)
 	}
 }
+
+// testGroupsMoveEveryOrder runs a write, a move of its shard and the fence of its holder, over two handles, in each order.
+// What the receiver finds when it has the lease is all there ever is of the giver's.
+func testGroupsMoveEveryOrder(f *fleet) {
+	f.shards(1)
+	names := []string{"write", "move", "fence", "write again"}
+	const write, move, fence, again = 0, 1, 2, 3
+	for n, order := range permutations(len(names)) {
+		for _, together := range []bool{false, true} {
+			what := fmt.Sprintf("%v of %v, together: %t", order, names, together)
+			co, to := f.coordinate(f.register(), 0), f.register()
+			id := fmt.Sprintf("group-%d-%t", n, together)
+			w := co.next(catalog.GroupChange{ID: id, Group: groupRow(0, id)})
+			var moved []catalog.Lease
+			var found bool
+			errs := make([]error, len(names))
+			calls := []func() error{
+				func() error {
+					_, err := f.a.WriteGroups(f.ctx(), w)
+					return err
+				},
+				func() (err error) {
+					moved, err = f.b.MoveLeases(f.ctx(), co.holder, to, shardLease(0))
+					if err == nil && len(moved) > 0 {
+						groups, err := f.b.ReadGroups(f.ctx(), 0, "", 10)
+						found = len(groups) > 0
+						return err
+					}
+					return err
+				},
+				func() error { return f.b.FenceBroker(f.ctx(), co.holder, catalog.FenceProvenDead) },
+				func() error {
+					_, err := f.b.WriteGroups(f.ctx(), w) // the caller, who got no answer, on another connection
+					return err
+				},
+			}
+			var wg sync.WaitGroup
+			gone := false
+			for _, i := range order {
+				if together {
+					wg.Go(func() { errs[i] = calls[i]() })
+					continue
+				}
+				errs[i] = calls[i]()
+				if gone {
+					if i == write || i == again {
+						f.is(errs[i], catalog.ErrFenced, what)
+					}
+				}
+				gone = gone || i == move || i == fence
+			}
+			wg.Wait()
+			for i, err := range errs {
+				if err != nil {
+					f.is(err, catalog.ErrFenced, "%s: %s", what, names[i])
+				}
+			}
+			f.ok(errs[fence], what)
+			groups := f.groupsOf(0)
+			require.Equal(f, errs[write] == nil || errs[again] == nil, len(groups) == 1, what)
+			holder := to
+			if len(moved) == 1 {
+				require.Equal(f, found, len(groups) == 1, what)
+				require.Equal(f, to, f.leases()[shardLease(0)[0]].Holder, what)
+			}
+			next := f.coordinate(holder, 0)
+			require.Equal(f, co.lease+1, next.lease, what)
+			next.write(catalog.GroupChange{ID: id, Delete: true})
+			_, err := f.a.WriteGroups(f.ctx(), w)
+			f.is(err, catalog.ErrFenced, what)
+			require.Empty(f, f.groupsOf(0), what)
+			f.fence(holder)
+		}
+	}
+}
+
+// testGroupsMoveRace moves a shard to and fro between two coordinators that write all the time. Each finds what the other
+// had acknowledged.
+func testGroupsMoveRace(f *fleet) {
+	f.shards(1)
+	brokers := [2]catalog.BrokerEpoch{f.register(), f.register()}
+	handles := [2]FleetCatalog{f.a, f.b}
+	co := f.coordinate(brokers[0], 0)
+	co.put("g")
+	acknowledged := int64(0)
+	for turn := range 20 {
+		at, to := turn%2, (turn+1)%2
+		started, ended := make(chan struct{}), make(chan error, 1)
+		begun := acknowledged
+		go func() {
+			for {
+				_, err := handles[at].WriteGroups(f.ctx(), co.next(catalog.GroupChange{ID: "g", Offsets: []catalog.GroupOffset{groupOffset("t", 0, acknowledged+1)}}))
+				if err != nil {
+					ended <- err
+					return
+				}
+				co.number++
+				if acknowledged++; acknowledged == begun+3 {
+					close(started)
+				}
+			}
+		}()
+		select {
+		case <-started:
+		case err := <-ended:
+			f.ok(err)
+		}
+		moved, err := handles[at].MoveLeases(f.ctx(), brokers[at], brokers[to], shardLease(0))
+		f.ok(err)
+		require.Len(f, moved, 1)
+		seen, err := handles[to].ReadGroup(f.ctx(), "g")
+		f.ok(err)
+		f.is(<-ended, catalog.ErrFenced)
+		require.Equal(f, acknowledged, seen.Offsets[0].Offset)
+		co = &coordinator{s: &f.suite, holder: brokers[to], lease: moved[0].Epoch}
+	}
+}

@@ -20,7 +20,7 @@ import (
 func Model(t *testing.T, seed uint64, steps int, clock *Clock, reference, subject catalog.Catalog) {
 	t.Helper()
 	m := &model{
-		t: t, rng: rand.New(rand.NewPCG(seed, 1)), clock: clock, log: &strings.Builder{},
+		t: t, rng: rand.New(rand.NewPCG(seed, 1)), clock: clock, log: &strings.Builder{}, writes: make(map[shardUnder]int64),
 		sides: [2]*side{{c: reference, sets: map[int64]string{}}, {c: subject, sets: map[int64]string{}}},
 	}
 	for step := range steps {
@@ -61,6 +61,7 @@ type model struct {
 	topics  []catalog.TopicID
 	objects catalog.ObjectID
 	keys    []string
+	writes  map[shardUnder]int64 // number of the last write under a lease
 }
 
 // The errors of the contract, by which answers are compared.
@@ -153,6 +154,10 @@ func (m *model) next() (string, operation) {
 		{6, m.readTail},
 		{4, m.packedRows},
 		{3, m.candidates},
+		{2, m.makeShards},
+		{4, m.coordinate},
+		{25, m.writeGroups},
+		{4, m.readGroups},
 	}
 	total := 0
 	for _, k := range makers {

@@ -30,6 +30,7 @@ func RunOperator(t *testing.T, open func(t *testing.T, now func() time.Time) Ope
 		{"RestoredKeepsTheLog", testRestoredLog},
 		{"RestoredRefused", testRestoredRefused},
 		{"RestoredAgainstCommits", testRestoredRace},
+		{"RestoredGroups", testRestoredGroups},
 		{"ClosedOperator", testClosedOperator},
 	}
 	for _, tt := range tests {
@@ -236,6 +237,26 @@ func testRestoredRace(o *operator) {
 	wg.Wait()
 	require.Len(o, o.tail(a), len(there), "applied after everybody was fenced")
 	require.Len(o, there, acknowledged)
+}
+
+// testRestoredGroups: groups stay, and a coordinator of after the backup can write nothing.
+func testRestoredGroups(o *operator) {
+	o.shards(1)
+	co := o.coordinate(o.register(), 0)
+	co.put("g")
+	before := text(o.groupsOf(-1))
+	later := *co // has the lease once more, after the backup was made
+	later.lease++
+	o.clock.Advance(sessionOver)
+	o.restored()
+	next := o.coordinate(o.register(), 0)
+	require.Greater(o, next.lease, later.lease)
+	for _, old := range []coordinator{*co, later, {s: &o.suite, holder: next.holder, lease: later.lease}} {
+		o.is(old.try(catalog.GroupChange{ID: "g", Delete: true}), catalog.ErrFenced)
+	}
+	require.Equal(o, before, text(o.groupsOf(-1)))
+	require.EqualValues(o, 0, next.number)
+	next.write(catalog.GroupChange{ID: "g", Delete: true})
 }
 
 func testClosedOperator(o *operator) {

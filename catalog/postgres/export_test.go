@@ -4,6 +4,9 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/pressly/goose/v3"
+
+	"github.com/streamhouse/streamhouse/catalog"
 )
 
 const SchemaVersion = schemaVersion
@@ -21,6 +24,26 @@ func (c *Catalog) Pulse(ctx context.Context) error { return c.pulse(ctx) }
 var HotStatements = map[string]string{
 	"commit": commitOne, "heartbeat": heartbeatSQL, "pulse": pulseSQL, "read tail": readTailSQL, "packed rows": packedRowsSQL,
 	"read merges": readMergesSQL, "packed spans": packedSpansSQL, "merge candidates": mergeCandidatesSQL, "sparse objects": sparseSQL,
+	"groups of a shard": groupsOfShardSQL, "groups of all": groupsOfAllSQL, "one group": groupOfIDSQL,
+	"write groups": newGroupWrite(&catalog.GroupWrite{Changes: []catalog.GroupChange{
+		{Delete: true},
+		{
+			Group: &catalog.Group{}, AllMembersGone: true, Members: make([]catalog.GroupMember, 1), MembersGone: make([]string, 1),
+			Offsets: make([]catalog.GroupOffset, 1), OffsetsGone: make([]catalog.GroupPartition, 1),
+		},
+	}}).sql(),
+}
+
+// MigrateTo makes the schema of an earlier version.
+func MigrateTo(ctx context.Context, o Options, version int64) error {
+	o, err := withDefaults(o)
+	if err != nil {
+		return err
+	}
+	return migrating(ctx, &o, func(ctx context.Context, p *goose.Provider) error {
+		_, err := p.UpTo(ctx, version)
+		return err
+	})
 }
 
 // ApplicationName is how the server knows this handle's connections.

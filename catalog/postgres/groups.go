@@ -121,7 +121,7 @@ func (c *Catalog) WriteGroups(ctx context.Context, w catalog.GroupWrite) (time.T
 			if err != nil || !due {
 				return err
 			}
-			// The write before it ended while this one waited for it: this one's snapshot was older, see groupWrite.
+			// The write before it was committed in between.
 		}
 	})
 	if err != nil {

@@ -10,12 +10,12 @@ import (
 
 // groupWrite is a write to groups on its way into one statement: each kind of change is a few arrays, one element a row.
 //
-// The statement's guard is an UPDATE of the shard's lease. It waits for a fence, a move or another write that is under way and
-// then looks at the row again, as that left it; what else the statement does comes from what the guard returned.
+// The statement's guard is an UPDATE of the shard's lease. It waits for a fence or a move that is under way and then looks at
+// the row again, as that left it; what else the statement does comes from what the guard returned.
 //
-// It also asks that its snapshot has the row as it is, since the rest of the statement looks at the snapshot. Otherwise: write
-// 1 puts a group and is not committed; write 2, which deletes the group, begins, finds nothing to delete in its snapshot, waits
-// for the lease's row, finds it due, and is done, with the group still there. So write 2 is refused, and sent again.
+// The rest of the statement looks at its snapshot, and so must not be older than the write before it: else a group that write
+// 1 puts would still be there after a write 2 that deletes it, began before write 1 was committed, and waited for it. That
+// cannot be, since the row has to have the number before in the snapshot already to be waited for: write 2 is refused then.
 type groupWrite struct {
 	args  []any
 	parts []string // of the statement, after the guard
@@ -52,7 +52,6 @@ type offsetRows struct {
 // guardGroupsSQL has $1: the time, if given; $2, $3: the lease's partition; $4, $5: holder and lease epoch; $6: the number.
 const guardGroupsSQL = `WITH guard AS (UPDATE catalog_leases l SET writes = $6, writes_epoch = l.epoch
 	WHERE l.topic = $2 AND l.partition = $3 AND l.holder = $4 AND l.epoch = $5 AND ` + lastWrite + ` = $6::bigint - 1
-		AND (SELECT ` + lastWrite + ` FROM catalog_leases l WHERE l.topic = $2 AND l.partition = $3) = $6::bigint - 1
 	RETURNING l.partition AS shard)`
 
 func newGroupWrite(w *catalog.GroupWrite) *groupWrite {

@@ -217,6 +217,11 @@ func TestRoundTrips(t *testing.T) {
 		tps[i] = catalog.TopicPartition{Topic: topic.ID, Partition: int32(i)}
 		ends[i] = catalog.PartitionEnd{TopicPartition: tps[i], End: 5}
 	}
+	co := coordinate(t, c, epoch, 2)
+	many := make([]catalog.GroupOffset, 1000)
+	for i := range many {
+		many[i] = groupOffset(int32(i), 1)
+	}
 	var seq catalog.Sequence
 	calls := []struct {
 		name  string
@@ -251,6 +256,15 @@ func TestRoundTrips(t *testing.T) {
 			return err
 		}},
 		{"object ids", 1, func() error { _, err := c.AllocateIDs(t.Context(), catalog.IDObject, 10); return err }},
+		{"write groups with 1000 offsets", 1, func() error {
+			return co.write(t.Context(), c, catalog.GroupChange{ID: "g", Group: groupRow("g", 2), AllMembersGone: true, Offsets: many})
+		}},
+		{"repeat a write of groups", 2, func() error { // refused, and why
+			co.number--
+			return co.write(t.Context(), c)
+		}},
+		{"read groups", 1, func() error { _, err := c.ReadGroups(t.Context(), 2, "", 100); return err }},
+		{"read a group", 1, func() error { _, err := c.ReadGroup(t.Context(), "g"); return err }},
 		{"acquire 1000 leases that are held", 5, func() error { // begin, guard, take, read, commit
 			_, err := c.AcquireLeases(t.Context(), epoch, tps)
 			return err

@@ -121,7 +121,7 @@ func TestPlans(t *testing.T) {
 	check := func(when string) {
 		t.Helper()
 		for name, plan := range plans() {
-			for _, table := range []string{"tail", "objects", "packed_rows", "partitions", "leases", "topics", "brokers"} {
+			for _, table := range []string{"tail", "objects", "packed_rows", "partitions", "leases", "topics", "brokers", "groups", "group_members", "group_offsets"} {
 				if name == "heartbeat" && table == "brokers" {
 					continue // it lists them
 				}
@@ -141,6 +141,9 @@ func TestPlans(t *testing.T) {
 		INSERT INTO catalog_leases (topic, partition) SELECT topic, partition FROM catalog_partitions;
 		INSERT INTO catalog_packed_rows SELECT topic, partition, n * 10, n * 10 + 10, 1, '' FROM catalog_partitions, generate_series(0, 2) n;
 		INSERT INTO catalog_objects SELECT n, 'k' || n, n * 100, 0, n % 4, 1, 0, now() FROM generate_series(1, 30000) n;
+		INSERT INTO catalog_groups SELECT 'g' || n, n % 50, 'classic', '', '', 'Empty', 0, '', '{}', now() FROM generate_series(1, 10000) n;
+		INSERT INTO catalog_group_members SELECT shard, id, 'm' || n, '', '', '', '{}' FROM catalog_groups, generate_series(1, 3) n;
+		INSERT INTO catalog_group_offsets SELECT shard, n, id, 't', NULL, 0, now(), NULL, -1, '' FROM catalog_groups, generate_series(1, 3) n;
 		INSERT INTO catalog_tail (epoch, first_sequence, last_sequence, object, size, checksum, committed_at, key, extents)
 			SELECT epoch, n, n, n, 1, 0, now(), 'l' || n, '' FROM catalog_brokers, generate_series(1, 1000) n`, pgx.QueryExecModeSimpleProtocol)
 	require.NoError(t, err)

@@ -369,8 +369,19 @@ func TestViewsArePresent(t *testing.T) {
 		Objects: []catalog.Object{{ID: 7, Key: "a", Refs: 1}, {ID: 8, Key: "b"}},
 		Rows:    []catalog.PackedRow{{TopicPartition: catalog.TopicPartition{Topic: topic.ID}, End: 5}},
 	}))
+	_, err = c.CreateTopic(t.Context(), catalog.TopicSpec{ID: catalog.GroupsTopic, Name: "__consumer_offsets", Partitions: 1})
+	require.NoError(t, err)
+	_, err = c.AcquireLeases(t.Context(), epoch, nil)
+	require.NoError(t, err)
+	now := time.Unix(1, 0)
+	_, err = c.WriteGroups(t.Context(), catalog.GroupWrite{Holder: epoch, Number: 1, Changes: []catalog.GroupChange{{
+		ID: "g", Group: &catalog.Group{ID: "g", Kind: catalog.GroupClassic, Phase: "Empty", State: []byte("{}"), ChangedAt: now},
+		Members: []catalog.GroupMember{{ID: "m", State: []byte("{}")}}, Offsets: []catalog.GroupOffset{{Topic: "t", CommittedAt: now}, {Topic: "u", CommittedAt: now}},
+	}}})
+	require.NoError(t, err)
 	want := map[string]int64{
-		"v_topics": 1, "v_brokers": 1, "v_leases": 2, "v_partitions": 2, "v_tail": 1, "v_packed_rows": 1, "v_objects": 1, "v_retired": 1,
+		"v_groups": 1, "v_group_members": 1, "v_group_offsets": 2,
+		"v_topics": 2, "v_brokers": 1, "v_leases": 3, "v_partitions": 3, "v_tail": 1, "v_packed_rows": 1, "v_objects": 1, "v_retired": 1,
 	}
 	require.NoError(t, c.read(t.Context(), "look", func(db *conn) error {
 		for view, rows := range want {
@@ -381,7 +392,7 @@ func TestViewsArePresent(t *testing.T) {
 			require.Equal(t, rows, got, view)
 		}
 		var id string
-		_, err := db.one("SELECT id FROM v_topics", func(r row) { id = r.text(0) })
+		_, err := db.one("SELECT id FROM v_topics WHERE name = 'orders'", func(r row) { id = r.text(0) })
 		require.Equal(t, topic.ID.String(), id)
 		return err
 	}))
