@@ -190,8 +190,20 @@ func (c *consumer) flush(s *step) {
 func (c *consumer) tick(s *step) {
 	var late []*consumerMember
 	for over := c.sessions.over(s.now); over != nil; over = c.sessions.over(s.now) {
-		if m := c.members[over.id]; !slices.Contains(late, m) {
-			late = append(late, m)
+		m := c.members[over.id]
+		if slices.Contains(late, m) {
+			continue
+		}
+		late = append(late, m)
+		switch over {
+		case m.session:
+			s.note("member removed: its session is over", m.id, nil)
+		case m.revoke:
+			s.note("member removed: it did not give up partitions in its rebalance timeout", m.id, nil)
+		case m.rejoin:
+			s.note("member removed: it did not join again in its rebalance timeout", m.id, nil)
+		case m.resync:
+			s.note("member removed: it did not sync in its rebalance timeout", m.id, nil)
 		}
 	}
 	c.fence(s, late...)

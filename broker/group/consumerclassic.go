@@ -208,23 +208,25 @@ func (c *consumer) heartbeatClassic(s *step, r *Request, req *kmsg.HeartbeatRequ
 func (c *consumer) leaveClassic(s *step, r *Request, req *kmsg.LeaveGroupRequest) {
 	resp := req.ResponseKind().(*kmsg.LeaveGroupResponse)
 	var gone []*consumerMember
-	leave := func(id string, instance *string) int16 {
+	leave := func(id string, instance, reason *string) int16 {
 		if id == "" && instance != nil && c.static[*instance] != nil {
 			id = c.static[*instance].id
 		}
 		m, code := c.findClassic(id, instance)
 		if code == codeNone && !slices.Contains(gone, m) {
+			s.note("member removed: it leaves", m.id, reason)
 			gone = append(gone, m)
 		}
 		return code
 	}
 	if req.Version < 3 {
-		resp.ErrorCode = leave(req.MemberID, nil)
+		resp.ErrorCode = leave(req.MemberID, nil, nil)
 	} else {
 		for i := range req.Members {
 			who := &req.Members[i]
 			out := kmsg.NewLeaveGroupResponseMember()
-			out.MemberID, out.InstanceID, out.ErrorCode = who.MemberID, who.InstanceID, leave(who.MemberID, who.InstanceID)
+			out.MemberID, out.InstanceID = who.MemberID, who.InstanceID
+			out.ErrorCode = leave(who.MemberID, who.InstanceID, who.Reason)
 			resp.Members = append(resp.Members, out)
 		}
 	}

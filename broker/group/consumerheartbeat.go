@@ -271,6 +271,14 @@ func (c *consumer) advance(s *step, m *consumerMember, changed, known bool, own 
 	if changed || c.stale {
 		bump = c.refresh() || bump
 	}
+	switch {
+	case bump && !known:
+		s.note("rebalance: a member joins", m.id, nil)
+	case bump && changed:
+		s.note("rebalance: a member subscribes to something else", m.id, nil)
+	case bump:
+		s.note("rebalance: topics changed", "", nil)
+	}
 	if bump {
 		c.bump(s)
 	}
@@ -319,6 +327,7 @@ func (c *consumer) leave(s *step, r *Request, req *kmsg.ConsumerGroupHeartbeatRe
 		refuse(codeFencedInstanceID, "Instance id %s is that of another member now.", m.instance).answer(s, r, req)
 		return
 	case req.MemberEpoch == epochLeave:
+		s.note("member removed: it leaves", m.id, nil)
 		c.fence(s, m)
 	default:
 		if c.reconciled(m) {

@@ -7,8 +7,10 @@
 // machine.go has the words: events, effects, answers. group.go is one group of any kind: it sends events to the machine of its
 // kind, keeps its committed offsets (offsets.go; commit.go has the requests about them) and turns one kind into the other
 // (migrate.go). step.go collects what follows from one event, read.go is what people may ask. classic*.go is the classic
-// protocol (JoinGroup, SyncGroup, Heartbeat, LeaveGroup; KIP-62, 134, 345, 394, 559, 800, 814), consumer*.go that of KIP-848, with the
-// server-side assignors in package broker/group/assignor. state.go is how groups and members are kept in the catalog.
+// protocol (JoinGroup, SyncGroup, Heartbeat, LeaveGroup; KIP-62, 134, 345, 394, 559, 800, 814), consumer*.go that of KIP-848:
+// consumerheartbeat.go is what a heartbeat does, reconcile.go how a member gets to its target, subscription.go and target.go
+// what members subscribe to and how targets are made, consumerclassic.go members that speak the classic protocol in such a
+// group, consumerstate.go their rows; the server-side assignors are in package broker/group/assignor. state.go is how groups and members are kept in the catalog.
 //
 // testdata has runs of groups as scripts with what follows from each step: the place to look up what happens when.
 //

@@ -49,6 +49,7 @@ func (g *Group) consumerHeartbeat(s *step, r *Request, req *kmsg.ConsumerGroupHe
 		k.giveWay(s)
 		g.become(s, c)
 		if len(c.sorted) > 0 {
+			s.note("the group becomes a consumer group: a member of that protocol joins", m.id, nil)
 			s.dropMembers()
 			changed = true // a new target: the leader may have left out partitions
 		}
@@ -175,6 +176,7 @@ func (c *consumer) downgrade(s *step) bool {
 	}
 	k.readTopics()
 	s.saveGroup()
+	s.note("the group becomes a classic group: the last member of the consumer protocol is gone", "", nil)
 	g.become(s, k)
 	k.prepare(s)
 	return true

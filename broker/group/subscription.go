@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -26,10 +27,29 @@ func subscriptionKey(names []string, regex string) string {
 	return strings.Join(names, "\x00") + "\x00\x00" + regex
 }
 
+// Bounds of a regular expression, ours: one of few bytes can take megabytes when it is compiled (".{1000}" again and again), for each
+// member its own.
+const (
+	maxRegexBytes        = 4096
+	maxRegexInstructions = 10_000
+)
+
 // compilePattern compiles an RE2 expression so that it has to match the whole of a topic's name, as SubscribedTopicRegex does.
 func compilePattern(regex string) (*regexp.Regexp, error) {
-	if _, err := regexp.Compile(regex); err != nil {
-		return nil, err // of the expression itself: "a)(b" is none, although "(?:a)(b)" would be
+	if len(regex) > maxRegexBytes {
+		return nil, fmt.Errorf("it has %d bytes, more than %d", len(regex), maxRegexBytes)
+	}
+	// The expression itself has to be one: "a)(b" is none, although "(?:a)(b)" would be.
+	parsed, err := syntax.Parse(regex, syntax.Perl)
+	if err != nil {
+		return nil, err
+	}
+	prog, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return nil, err
+	}
+	if n := len(prog.Inst); n > maxRegexInstructions {
+		return nil, fmt.Errorf("it takes %d instructions, more than %d", n, maxRegexInstructions)
 	}
 	return regexp.Compile(`\A(?:` + regex + `)\z`)
 }
