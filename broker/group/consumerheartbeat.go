@@ -238,7 +238,7 @@ func (c *consumer) proceed(
 
 	resp := req.ResponseKind().(*kmsg.ConsumerGroupHeartbeatResponse)
 	resp.MemberID, resp.MemberEpoch = &m.id, m.epoch
-	resp.HeartbeatIntervalMillis = int32(c.g.cfg.ConsumerHeartbeatInterval.Milliseconds())
+	resp.HeartbeatIntervalMillis = millis(c.interval(m))
 	full := req.MemberEpoch == epochJoin || req.RebalanceTimeoutMillis != -1 && req.Topics != nil &&
 		(req.SubscribedTopicNames != nil || req.SubscribedTopicRegex != nil)
 	if full || !m.assigned.Equal(before) {
@@ -300,6 +300,17 @@ func (c *consumer) advance(s *step, m *consumerMember, changed, known bool, own 
 	} else {
 		c.sessions.stop(m.revoke)
 	}
+}
+
+// interval is when the member should send its next heartbeat. One that waits for others to give partitions up, or for a target, is
+// asked to look again soon: with Kafka's five seconds most of a rebalance would be this wait. In a big group it is longer, so
+// that those who wait send a thousand heartbeats a second at most.
+func (c *consumer) interval(m *consumerMember) time.Duration {
+	usual := c.g.cfg.ConsumerHeartbeatInterval
+	if m.state != memberUnreleased && c.targetDue.IsZero() {
+		return usual
+	}
+	return min(usual, max(200*time.Millisecond, time.Duration(len(c.members))*time.Millisecond))
 }
 
 func heartbeatAssignment(a assignor.Assignment) *kmsg.ConsumerGroupHeartbeatResponseAssignment {

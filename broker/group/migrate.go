@@ -20,7 +20,8 @@ func (m Migration) downgrades() bool { return m == MigrationDowngrade || m == Mi
 //
 // Deviations: a static member whose first answer was lost may join again with its member id (Kafka: UNRELEASED_INSTANCE_ID, until
 // its session is over); ids and subscriptions that are no text or too long to be kept are INVALID_REQUEST; regular
-// expressions are matched at once, and not with internal topics.
+// expressions are matched at once, and not with internal topics; members that wait for partitions are told a shorter heartbeat
+// interval than others.
 func (g *Group) consumerHeartbeat(s *step, r *Request, req *kmsg.ConsumerGroupHeartbeatRequest) {
 	refused := checkHeartbeat(req, &g.cfg)
 	c, is := g.m.(*consumer)

@@ -124,6 +124,9 @@ func (sc *script) consumerAnswered(b *strings.Builder, c *scriptClient, resp *km
 	}
 	c.id, c.consumer.epoch = *resp.MemberID, resp.MemberEpoch
 	fmt.Fprintf(b, " epoch=%d%s", resp.MemberEpoch, said(" id=%s", strings.TrimPrefix(sc.short(c.id), c.name)))
+	if ms := resp.HeartbeatIntervalMillis; ms != 5000 && ms != 0 {
+		fmt.Fprintf(b, " next in %dms", ms)
+	}
 	if resp.Assignment == nil {
 		return
 	}
