@@ -2,6 +2,8 @@ package group
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,11 +16,9 @@ var groupKeys = []kmsg.Key{
 	kmsg.ConsumerGroupHeartbeat,
 }
 
-// FuzzRequests plays lists of requests as they may come from the wire, of any API and version, with time between: each is
-// answered at most once, changes are such that the catalog takes them, and no row is made that cannot be loaded.
-//
-// The input is a list of: which API, version, seconds that pass, length of the body (two bytes), body.
-func FuzzRequests(f *testing.F) {
+// requestSeeds are lists of requests that mean something, as playRequests takes them.
+func requestSeeds() [][]byte {
+	var out [][]byte
 	seed := func(reqs ...kmsg.Request) {
 		var b []byte
 		for _, r := range reqs {
@@ -30,7 +30,7 @@ func FuzzRequests(f *testing.F) {
 				}
 			}
 		}
-		f.Add(b)
+		out = append(out, b)
 	}
 	join := kmsg.NewPtrJoinGroupRequest()
 	join.Version, join.Group, join.ProtocolType, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = 9, "g", "consumer", 10_000, 20_000
@@ -57,25 +57,62 @@ func FuzzRequests(f *testing.F) {
 	seed(commit, join, sync, join, sync)
 	seed(next, next, join, beat, drop)
 	seed(next, leave, join, next)
-	f.Fuzz(func(t *testing.T, in []byte) {
-		s := newSim(t)
-		s.cfg.MaxMemberBytes = 10_000
-		s.step(ConfigChanged{Config: s.cfg})
-		for len(in) >= 5 {
-			key, version, wait := groupKeys[int(in[0])%len(groupKeys)], int16(in[1]), time.Duration(in[2])*time.Second
-			n := min(int(binary.BigEndian.Uint16(in[3:])), len(in)-5)
-			body := in[5 : 5+n]
-			in = in[5+n:]
-			req := kmsg.RequestForKey(int16(key))
-			req.SetVersion(version % (req.MaxVersion() + 1))
-			if req.ReadFrom(body) == nil && !many(req) {
-				s.request(req, "c")
-			}
-			s.pass(wait)
+	return out
+}
+
+// FuzzRequests plays lists of requests as they may come from the wire, of any API and version, with time between: each is
+// answered at most once, changes are such that the catalog takes them, and no row is made that cannot be loaded.
+func FuzzRequests(f *testing.F) {
+	for _, b := range requestSeeds() {
+		f.Add(b)
+	}
+	f.Fuzz(playRequests)
+}
+
+// TestMangledRequests does the same with lists that mean something, cut up and changed here and there.
+func TestMangledRequests(t *testing.T) {
+	r := rand.New(rand.NewPCG(*randomSeed, 3))
+	seeds := requestSeeds()
+	for range 20 * *randomRuns {
+		var in []byte
+		for range 1 + r.IntN(3) {
+			in = append(in, seeds[r.IntN(len(seeds))]...)
 		}
-		s.crash()
-		s.pass(time.Hour)
-	})
+		for range r.IntN(6) {
+			switch i := r.IntN(len(in)); r.IntN(3) {
+			case 0:
+				in[i] = byte(r.Uint32())
+			case 1:
+				in[i] ^= 1 << r.IntN(8)
+			default:
+				n := min(1+r.IntN(8), len(in)-i)
+				in = append(in[:i:i], append(slices.Clone(in[r.IntN(i+1):][:n]), in[i:]...)...)
+			}
+		}
+		playRequests(t, in)
+	}
+}
+
+// playRequests plays a list of: which API, version, seconds that pass, length of the body (two bytes), body.
+func playRequests(t *testing.T, in []byte) {
+	t.Helper()
+	s := newSim(t)
+	s.cfg.MaxMemberBytes = 10_000
+	s.step(ConfigChanged{Config: s.cfg})
+	for len(in) >= 5 {
+		key, version, wait := groupKeys[int(in[0])%len(groupKeys)], int16(in[1]), time.Duration(in[2])*time.Second
+		n := min(int(binary.BigEndian.Uint16(in[3:])), len(in)-5)
+		body := in[5 : 5+n]
+		in = in[5+n:]
+		req := kmsg.RequestForKey(int16(key))
+		req.SetVersion(version % (req.MaxVersion() + 1))
+		if req.ReadFrom(body) == nil && !many(req) {
+			s.request(req, "c\xff\x00")
+		}
+		s.pass(wait)
+	}
+	s.crash()
+	s.pass(time.Hour)
 }
 
 // many says that a DeleteGroups is about more than this group: the caller splits it up.
