@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/catalog"
 )
 
 // joinGroup answers JoinGroup, versions 0 to 9, now or when the rebalance is over.
@@ -63,7 +65,7 @@ func keepsJoin(req *kmsg.JoinGroupRequest, most int) bool {
 		n += len(p.Name) + len(p.Metadata)
 		ok = ok && isText(p.Name)
 	}
-	return ok && n <= most && len(instanceOf(req))+memberIDSuffix <= maxMemberID
+	return ok && n <= most && len(instanceOf(req))+memberIDSuffix <= catalog.MaxMemberID
 }
 
 // isText says whether the catalog can keep a string.
@@ -74,7 +76,7 @@ const memberIDSuffix = 37
 
 // newMemberID is Kafka's form of ids: what the client is called by, and something random. A name that cannot be kept is cut.
 func newMemberID(name, random string) string {
-	name = text(name, maxMemberID-memberIDSuffix)
+	name = text(name, catalog.MaxMemberID-memberIDSuffix)
 	return name + "-" + random
 }
 

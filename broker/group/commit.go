@@ -56,17 +56,17 @@ func (g *Group) commitOffsets(s *step, r *Request, req *kmsg.OffsetCommitRequest
 				continue
 			}
 			o, pcode := g.offsetOf(s.now, req, &topics[i], &req.Topics[i].Partitions[j])
-			if pcode == codeNone && !g.offsets.known(at(&o)) && g.offsets.count+len(g.offsets.pending)+len(indexes) >= g.cfg.MaxOffsets {
+			if pcode == codeNone && !g.offsets.known(o.At()) && g.offsets.count+len(g.offsets.pending)+len(indexes) >= g.cfg.MaxOffsets {
 				pcode = codeInvalidCommitOffsetSize
 			}
 			if out.ErrorCode = pcode; pcode != codeNone {
 				continue
 			}
-			if before, ok := indexes[at(&o)]; ok {
+			if before, ok := indexes[o.At()]; ok {
 				s.offsets[before] = o
 				continue
 			}
-			indexes[at(&o)] = len(s.offsets)
+			indexes[o.At()] = len(s.offsets)
 			s.offsets = append(s.offsets, o)
 		}
 	}
@@ -122,13 +122,13 @@ func (g *Group) offsetOf(now time.Time, req *kmsg.OffsetCommitRequest, t *Topic,
 		o.LeaderEpoch = p.LeaderEpoch
 	}
 	if req.Version == 1 && p.Timestamp >= 0 {
-		o.CommittedAt = time.UnixMilli(min(p.Timestamp, maxGroupTime.UnixMilli()))
+		o.CommittedAt = time.UnixMilli(min(p.Timestamp, catalog.MaxGroupTime.UnixMilli()))
 	}
 	if req.Version >= 2 && req.Version <= 4 && req.RetentionTimeMillis >= 0 {
 		// Kafka knows one special value, -1, and lets others below 0 expire at once; here they mean the same as -1.
-		o.ExpiresAt = time.UnixMilli(now.UnixMilli() + min(req.RetentionTimeMillis, maxGroupTime.UnixMilli()-now.UnixMilli()))
+		o.ExpiresAt = time.UnixMilli(now.UnixMilli() + min(req.RetentionTimeMillis, catalog.MaxGroupTime.UnixMilli()-now.UnixMilli()))
 	}
-	if !keepable(&o) {
+	if o.Check() != nil {
 		return o, codeInvalidCommitOffsetSize
 	}
 	return o, codeNone
@@ -182,11 +182,11 @@ func (g *Group) expire(s *step) {
 		if ok && !g.m.subscribed(o.Topic) {
 			old = old || g.expired(s.now, from, &o)
 		}
-		if !old || g.offsets.isPending(at(&o)) {
+		if !old || g.offsets.isPending(o.At()) {
 			kept = true
 			continue
 		}
-		s.offsetsGone = append(s.offsetsGone, at(&o))
+		s.offsetsGone = append(s.offsetsGone, o.At())
 	}
 	if !kept && len(g.offsets.pending) == 0 && g.m.phase() == phaseEmpty && g.m.idle() {
 		s.forget()
@@ -222,14 +222,14 @@ func (g *Group) topicsGone(s *step, before Topics) {
 		if !ok || (o.TopicID != catalog.TopicID{} && o.TopicID != was.ID) {
 			return
 		}
-		if now, ok := g.topics.ByName(o.Topic); (ok && now.ID == was.ID) || gone[at(o)] {
+		if now, ok := g.topics.ByName(o.Topic); (ok && now.ID == was.ID) || gone[o.At()] {
 			return
 		}
 		if gone == nil {
 			gone = make(map[catalog.GroupPartition]bool)
 		}
-		gone[at(o)] = true
-		s.offsetsGone = append(s.offsetsGone, at(o))
+		gone[o.At()] = true
+		s.offsetsGone = append(s.offsetsGone, o.At())
 	}
 	for o := range g.offsets.all() {
 		look(&o)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/streamhouse/streamhouse/catalog"
+
 	"github.com/streamhouse/streamhouse/broker/group/assignor"
 )
 
@@ -28,7 +30,7 @@ func (e *refusal) answer(s *step, r *Request, req *kmsg.ConsumerGroupHeartbeatRe
 	s.refuse(r.Token, resp, e.code)
 }
 
-func keepsName(s string) bool { return len(s) <= maxMemberID && isText(s) }
+func keepsName(s string) bool { return len(s) <= catalog.MaxMemberID && isText(s) }
 
 func blank(s *string) bool { return s != nil && strings.TrimSpace(*s) == "" }
 

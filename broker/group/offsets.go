@@ -77,7 +77,7 @@ func (o *offsets) sent(write uint64, c *catalog.GroupChange) {
 		o.pending = make(map[catalog.GroupPartition]int)
 	}
 	for i := range c.Offsets {
-		o.pending[at(&c.Offsets[i])]++
+		o.pending[c.Offsets[i].At()]++
 	}
 	for _, p := range c.OffsetsGone {
 		o.pending[p]++
@@ -93,7 +93,7 @@ func (o *offsets) written(write uint64) {
 			o.byTopic, o.count = nil, 0
 		}
 		for _, c := range f.put {
-			o.landed(at(&c))
+			o.landed(c.At())
 			o.set(c)
 		}
 		for _, p := range f.gone {

@@ -544,12 +544,12 @@ func (m *classicModel) readsAreDurable() {
 	durable := make(map[catalog.GroupPartition]int64)
 	if m.sim.rows != nil {
 		for i := range m.sim.rows.Offsets {
-			durable[at(&m.sim.rows.Offsets[i])] = m.sim.rows.Offsets[i].Offset
+			durable[m.sim.rows.Offsets[i].At()] = m.sim.rows.Offsets[i].Offset
 		}
 	}
 	for o := range m.sim.group.Offsets() {
-		m.require(durable[at(&o)] == o.Offset, "%v reads as %d, durable is %d", at(&o), o.Offset, durable[at(&o)])
-		delete(durable, at(&o))
+		m.require(durable[o.At()] == o.Offset, "%v reads as %d, durable is %d", o.At(), o.Offset, durable[o.At()])
+		delete(durable, o.At())
 	}
 	m.require(len(durable) == 0, "committed and not to be read: %v", durable)
 	for p, n := range m.acked {

@@ -98,32 +98,10 @@ func (s *sim) land() {
 	s.landing = false
 }
 
-// check checks that a change is one that the catalog takes.
+// check checks that a change is one that the catalog takes. One that it refused would be in the way of all others for good.
 func (s *sim) check(w *catalog.GroupWrite) {
-	c := &w.Changes[0]
-	names := make(map[string]bool)
-	for i := range c.Members {
-		require.False(s.t, names[c.Members[i].ID], "member named twice: %s", c.Members[i].ID)
-		names[c.Members[i].ID] = true
-		require.NotEmpty(s.t, c.Members[i].State)
-	}
-	for _, id := range c.MembersGone {
-		require.False(s.t, names[id], "member named twice: %s", id)
-		names[id] = true
-	}
-	parts := make(map[catalog.GroupPartition]bool)
-	for i := range c.Offsets {
-		require.False(s.t, parts[at(&c.Offsets[i])], "partition named twice: %v", at(&c.Offsets[i]))
-		parts[at(&c.Offsets[i])] = true
-	}
-	for _, p := range c.OffsetsGone {
-		require.False(s.t, parts[p], "partition named twice: %v", p)
-		parts[p] = true
-	}
-	if c.Delete {
-		require.Equal(s.t, catalog.GroupChange{ID: s.id, Delete: true}, *c)
-	}
-	if !c.Delete && c.Group == nil {
+	require.NoError(s.t, w.Check())
+	if c := &w.Changes[0]; !c.Delete && c.Group == nil {
 		require.True(s.t, s.rows != nil || len(s.flights) > 0, "rows of a group without a row")
 	}
 }
@@ -212,10 +190,10 @@ func applyChange(rec *catalog.GroupRecord, c *catalog.GroupChange) *catalog.Grou
 	}
 	gone := c.OffsetsGone
 	for i := range c.Offsets {
-		gone = append(slices.Clip(gone), at(&c.Offsets[i]))
+		gone = append(slices.Clip(gone), c.Offsets[i].At())
 	}
 	for _, p := range gone {
-		rec.Offsets = slices.DeleteFunc(rec.Offsets, func(o catalog.GroupOffset) bool { return at(&o) == p })
+		rec.Offsets = slices.DeleteFunc(rec.Offsets, func(o catalog.GroupOffset) bool { return o.At() == p })
 	}
 	rec.Offsets = append(rec.Offsets, c.Offsets...)
 	slices.SortFunc(rec.Offsets, func(a, b catalog.GroupOffset) int {
