@@ -8,9 +8,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/streamhouse/streamhouse/catalog"
-
 	"github.com/streamhouse/streamhouse/broker/group/assignor"
+	"github.com/streamhouse/streamhouse/catalog"
 )
 
 // refusal is an error answer.

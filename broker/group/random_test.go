@@ -407,8 +407,8 @@ func (m *classicModel) wrote(n uint64, c *catalog.GroupChange) {
 		return
 	}
 	m.log("  %+v", *c.Group)
-	for i := len(m.sim.flights) - 1; i >= 0; i-- {
-		f := m.sim.flights[i].change
+	for _, w := range slices.Backward(m.sim.flights) {
+		f := w.change
 		if f.Delete {
 			return // generations start anew
 		}
