@@ -18,9 +18,13 @@ type Config struct {
 	ConsumerSessionTimeout    time.Duration // group.consumer.session.timeout.ms
 	ConsumerHeartbeatInterval time.Duration // group.consumer.heartbeat.interval.ms
 	ConsumerMaxSize           int           // group.consumer.max.size, in members
-	ConsumerAssignors         []string      // group.consumer.assignors; the first is the default
-	ConsumerRegexRefresh      time.Duration // group.consumer.regex.refresh.interval.ms
-	Migration                 Migration     // group.consumer.migration.policy
+	// What the two may be set to for a group: group.consumer.min.session.timeout.ms and so on.
+	ConsumerSessionTimeoutMin, ConsumerSessionTimeoutMax       time.Duration
+	ConsumerHeartbeatIntervalMin, ConsumerHeartbeatIntervalMax time.Duration
+
+	ConsumerAssignors    []string      // group.consumer.assignors; the first is the default
+	ConsumerRegexRefresh time.Duration // group.consumer.regex.refresh.interval.ms
+	Migration            Migration     // group.consumer.migration.policy
 }
 
 // Migration says which kinds of groups may become the other kind while they have members.
@@ -49,8 +53,12 @@ func DefaultConfig() Config {
 		ConsumerSessionTimeout:    45 * time.Second,
 		ConsumerHeartbeatInterval: 5 * time.Second,
 		ConsumerMaxSize:           10_000,
-		ConsumerAssignors:         []string{"uniform", "range"},
-		ConsumerRegexRefresh:      10 * time.Minute,
-		Migration:                 MigrationBidirectional,
+
+		ConsumerSessionTimeoutMin: 45 * time.Second, ConsumerSessionTimeoutMax: time.Minute,
+		ConsumerHeartbeatIntervalMin: 5 * time.Second, ConsumerHeartbeatIntervalMax: 15 * time.Second,
+
+		ConsumerAssignors:    []string{"uniform", "range"},
+		ConsumerRegexRefresh: 10 * time.Minute,
+		Migration:            MigrationBidirectional,
 	}
 }
