@@ -10,9 +10,12 @@ import (
 // ApiVersions (key 18), versions 0–4.
 //
 // Behaviour: the table in api.go. An unknown version is answered in version 0 with UNSUPPORTED_VERSION and the list.
-// The answer's header has no tag section in any version. No feature is finalised: each will be once it works.
+// The answer's header has no tag section in any version. Features are finalised once what they stand for works.
 
 const apiVersionsKey = 18
+
+// groupVersion is the feature that stands for the group protocol of KIP-848.
+const groupVersion = "group.version"
 
 // softwareName is what KIP-511 allows as a client's name and version.
 var softwareName = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?$`)
@@ -32,6 +35,17 @@ func (b *Broker) apiVersions(_ context.Context, r *request) (kmsg.Response, erro
 		k := kmsg.NewApiVersionsResponseApiKey()
 		k.ApiKey, k.MinVersion, k.MaxVersion = a.key, a.lowest(), a.max
 		resp.ApiKeys = append(resp.ApiKeys, k)
+	}
+	if b.groups != nil {
+		if r.version >= 4 { // older clients cannot read one whose lowest version is 0
+			supported := kmsg.NewApiVersionsResponseSupportedFeature()
+			supported.Name, supported.MaxVersion = groupVersion, 1
+			resp.SupportedFeatures = append(resp.SupportedFeatures, supported)
+		}
+		finalized := kmsg.NewApiVersionsResponseFinalizedFeature()
+		finalized.Name, finalized.MinVersionLevel, finalized.MaxVersionLevel = groupVersion, 1, 1
+		resp.FinalizedFeatures = append(resp.FinalizedFeatures, finalized)
+		resp.FinalizedFeaturesEpoch = 0
 	}
 	return resp, nil
 }

@@ -11,9 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// DescribeConfigs (key 32), versions 1–4: topics, and of the broker what exists. All broker configs are read-only:
-// they are flags of the process. Loggers, client metrics and groups have no configs;
-// other kinds of resources are INVALID_REQUEST.
+// DescribeConfigs (key 32), versions 1–4: topics, groups, and of the broker what exists. All broker configs are read-only:
+// they are flags of the process. Loggers and client metrics have no configs; other kinds of resources are INVALID_REQUEST.
 
 func (b *Broker) describeConfigs(_ context.Context, r *request) (kmsg.Response, error) {
 	req := r.body.(*kmsg.DescribeConfigsRequest)
@@ -43,7 +42,13 @@ func (b *Broker) describeConfigs(_ context.Context, r *request) (kmsg.Response, 
 			default:
 				f = &failure{code: codeInvalidRequest, msg: fmt.Sprintf("Unexpected broker id, expected %d or empty string, but received %s", b.cfg.NodeID, rr.ResourceName)}
 			}
-		case kmsg.ConfigResourceTypeBrokerLogger, kmsg.ConfigResourceTypeClientMetrics, kmsg.ConfigResourceTypeGroupConfig: // none are kept
+		case kmsg.ConfigResourceTypeGroupConfig:
+			if rr.ResourceName == "" {
+				f = &failure{code: codeInvalidRequest, msg: "Group name must not be empty"}
+			} else {
+				out.Configs = b.describeGroupConfigs(rr.ResourceName, req, rr.ConfigNames)
+			}
+		case kmsg.ConfigResourceTypeBrokerLogger, kmsg.ConfigResourceTypeClientMetrics: // none are kept
 		default:
 			f = &failure{code: codeInvalidRequest, msg: fmt.Sprintf("Unsupported resource type: %s", rr.ResourceType)}
 		}
@@ -125,6 +130,7 @@ func (b *Broker) brokerConfigs() []brokerConfig {
 		{"queued.max.request.bytes", kmsg.ConfigTypeLong, itoa(l.RequestMemoryBytes), "Bytes of requests in memory."},
 		{"socket.request.max.bytes", kmsg.ConfigTypeInt, itoa(int64(l.MaxRequestBytes)), "The longest request."},
 	}
+	out = append(out, b.groupBrokerConfigs()...)
 	known := make(map[string]bool, len(out))
 	for i := range out {
 		known[out[i].name] = true

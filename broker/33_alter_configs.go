@@ -11,10 +11,10 @@ import (
 	"github.com/streamhouse/streamhouse/catalog"
 )
 
-// AlterConfigs (key 33), versions 0–2: replaces all configs of a topic. IncrementalAlterConfigs (44_…) changes single
+// AlterConfigs (key 33), versions 0–2: replaces all configs of a topic or a group. IncrementalAlterConfigs (44_…) changes single
 // ones. Each resource succeeds or fails on its own; a change made by somebody else meanwhile is not overwritten.
 //
-// Deviation: only topics have configs that can be changed at run time. Broker configs are flags of the process, and
+// Deviation: only topics and groups have configs that can be changed at run time. Broker configs are flags of the process, and
 // changing them is INVALID_REQUEST with a message that says so.
 
 func (b *Broker) alterConfigs(ctx context.Context, r *request) (kmsg.Response, error) {
@@ -90,6 +90,8 @@ func (b *Broker) changeEach(ctx context.Context, changes []configChange, validat
 func (b *Broker) changeConfigs(ctx context.Context, c *configChange, validateOnly bool) *failure {
 	switch c.kind {
 	case kmsg.ConfigResourceTypeTopic:
+	case kmsg.ConfigResourceTypeGroupConfig:
+		return b.changeGroupConfigs(ctx, c, validateOnly)
 	case kmsg.ConfigResourceTypeBroker:
 		return &failure{code: codeInvalidRequest, msg: "broker configs are flags of the process: change them and restart it"}
 	default:

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -9,7 +10,7 @@ import (
 )
 
 // ListConfigResources (key 74), versions 0–1. Version 0 lists client metrics subscriptions only, of which there are
-// none; version 1 lists topics and all brokers, by type. Unknown types are UNSUPPORTED_VERSION, as in Kafka.
+// none; version 1 lists topics, all brokers, and groups that have configs, by type. Unknown types are UNSUPPORTED_VERSION, as in Kafka.
 
 func (b *Broker) listConfigResources(_ context.Context, r *request) (kmsg.Response, error) {
 	req := r.body.(*kmsg.ListConfigResourcesRequest)
@@ -42,6 +43,11 @@ func (b *Broker) listConfigResources(_ context.Context, r *request) (kmsg.Respon
 	if asked(kmsg.ConfigResourceTypeBroker) {
 		for _, n := range b.fleet().nodes {
 			add(kmsg.ConfigResourceTypeBroker, strconv.Itoa(int(n.ID)))
+		}
+	}
+	if asked(kmsg.ConfigResourceTypeGroupConfig) {
+		for _, id := range slices.Sorted(maps.Keys(configsOfGroups(b.topics.load()))) {
+			add(kmsg.ConfigResourceTypeGroupConfig, id)
 		}
 	}
 	return resp, nil

@@ -262,7 +262,7 @@ func TestConfigs(t *testing.T) {
 	require.Equal(t, "UNKNOWN_TOPIC_OR_PARTITION", alter(topicKind, "u", set("retention.ms", "1")))
 	require.Equal(t, "INVALID_TOPIC_EXCEPTION", alter(topicKind, "a/b", set("retention.ms", "1")))
 	require.Equal(t, "INVALID_REQUEST", alter(kmsg.ConfigResourceTypeBroker, "7", set("num.io.threads", "1")))
-	require.Equal(t, "INVALID_REQUEST", alter(kmsg.ConfigResourceTypeGroupConfig, "g", set("x", "1")))
+	require.Equal(t, "INVALID_REQUEST", alter(kmsg.ConfigResourceTypeClientMetrics, "g", set("x", "1")))
 
 	req := kmsg.NewPtrAlterConfigsRequest()
 	req.Resources = []kmsg.AlterConfigsRequestResource{{ResourceType: topicKind, ResourceName: "t", Configs: []kmsg.AlterConfigsRequestResourceConfig{{Name: "segment.ms", Value: new("5")}}}}

@@ -40,6 +40,27 @@ func firstCode(resp kmsg.Response) int16 {
 				}
 			}
 		}
+	case *kmsg.OffsetCommitResponse:
+		for i := range a.Topics {
+			for j := range a.Topics[i].Partitions {
+				if c := a.Topics[i].Partitions[j].ErrorCode; c != 0 {
+					return c
+				}
+			}
+		}
+	case *kmsg.OffsetDeleteResponse:
+		if a.ErrorCode != 0 {
+			return a.ErrorCode
+		}
+		for i := range a.Topics {
+			for j := range a.Topics[i].Partitions {
+				if c := a.Topics[i].Partitions[j].ErrorCode; c != 0 {
+					return c
+				}
+			}
+		}
+	case *kmsg.OffsetFetchResponse:
+		return firstOffsetCode(a)
 	case *kmsg.DeleteRecordsResponse:
 		for i := range a.Topics {
 			for j := range a.Topics[i].Partitions {
@@ -76,9 +97,68 @@ func firstCode(resp kmsg.Response) int16 {
 			}
 		}
 	default:
+		if code, ok := firstGroupCode(resp); ok {
+			return code
+		}
 		return firstSimpleCode(resp)
 	}
 	return codeNone
+}
+
+// firstOffsetCode is firstCode of OffsetFetch.
+func firstOffsetCode(a *kmsg.OffsetFetchResponse) int16 {
+	if a.ErrorCode != 0 {
+		return a.ErrorCode
+	}
+	for i := range a.Topics {
+		for j := range a.Topics[i].Partitions {
+			if c := a.Topics[i].Partitions[j].ErrorCode; c != 0 {
+				return c
+			}
+		}
+	}
+	for i := range a.Groups {
+		g := &a.Groups[i]
+		if g.ErrorCode != 0 {
+			return g.ErrorCode
+		}
+		for j := range g.Topics {
+			for k := range g.Topics[j].Partitions {
+				if c := g.Topics[j].Partitions[k].ErrorCode; c != 0 {
+					return c
+				}
+			}
+		}
+	}
+	return codeNone
+}
+
+// firstGroupCode is firstCode of other answers about groups; not ok if it is none.
+func firstGroupCode(resp kmsg.Response) (code int16, ok bool) {
+	switch a := resp.(type) {
+	case *kmsg.JoinGroupResponse:
+		return a.ErrorCode, true
+	case *kmsg.SyncGroupResponse:
+		return a.ErrorCode, true
+	case *kmsg.HeartbeatResponse:
+		return a.ErrorCode, true
+	case *kmsg.LeaveGroupResponse:
+		if a.ErrorCode != 0 {
+			return a.ErrorCode, true
+		}
+		return firstOf(a.Members, func(m *kmsg.LeaveGroupResponseMember) int16 { return m.ErrorCode }), true
+	case *kmsg.DescribeGroupsResponse:
+		return firstOf(a.Groups, func(g *kmsg.DescribeGroupsResponseGroup) int16 { return g.ErrorCode }), true
+	case *kmsg.ListGroupsResponse:
+		return a.ErrorCode, true
+	case *kmsg.DeleteGroupsResponse:
+		return firstOf(a.Groups, func(g *kmsg.DeleteGroupsResponseGroup) int16 { return g.ErrorCode }), true
+	case *kmsg.ConsumerGroupHeartbeatResponse:
+		return a.ErrorCode, true
+	case *kmsg.ConsumerGroupDescribeResponse:
+		return firstOf(a.Groups, func(g *kmsg.ConsumerGroupDescribeResponseGroup) int16 { return g.ErrorCode }), true
+	}
+	return codeNone, false
 }
 
 // firstSimpleCode is firstCode of answers with errors at the top or per item.

@@ -25,6 +25,8 @@ type Broker struct {
 	table    []*api
 	apis     map[int16]*api
 	topics   topics
+	telling  *tellingCatalog
+	groups   *groups // nil: none
 	sessions *sessionCache
 	memory   *semaphore.Weighted // request frames
 	answers  *semaphore.Weighted // record bytes of Fetch answers
@@ -36,7 +38,7 @@ type Broker struct {
 	draining chan struct{}   // closed by Shutdown
 }
 
-// New returns a Broker that serves nothing yet: call RefreshTopics, then Serve.
+// New returns a Broker that serves nothing yet: call RefreshTopics, then Serve, and Coordinate for its groups.
 func New(cfg Config) (*Broker, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
@@ -63,9 +65,15 @@ func New(cfg Config) (*Broker, error) {
 	} else {
 		b.follower, _ = cfg.Log.(Follower)
 	}
-	b.cfg.Catalog = &tellingCatalog{Catalog: cfg.Catalog, cluster: b.cfg.Cluster, topics: &b.topics.current}
+	b.telling = &tellingCatalog{Catalog: cfg.Catalog, cluster: b.cfg.Cluster, topics: &b.topics.current}
+	b.cfg.Catalog = b.telling
 	b.topics.catalog = cfg.Catalog
 	b.topics.current.Store(newImage(catalog.TopicSet{Version: -1}, nil))
+	groups, err := newGroups(b)
+	if err != nil {
+		return nil, fmt.Errorf("broker config: %w", err)
+	}
+	b.groups = groups
 	b.sessions = newSessionCache(cfg.Limits.FetchSessions, cfg.Limits.FetchSessionPartitions)
 	b.server.mu.listeners = map[net.Listener]struct{}{}
 	b.server.mu.conns = map[*conn]struct{}{}
@@ -83,6 +91,7 @@ func (b *Broker) RefreshTopics(ctx context.Context) error {
 	for _, id := range gone {
 		b.cfg.Log.DropTopic(id)
 	}
+	b.tellGroups()
 	b.acquireUnowned(ctx)
 	return nil
 }

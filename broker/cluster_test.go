@@ -150,7 +150,7 @@ func TestOnlyTheLeaderAnswers(t *testing.T) {
 	require.Equal(t, "NOT_LEADER_OR_FOLLOWER", names(dp.ErrorCode))
 
 	// Held by this broker, but not loaded yet: told in Metadata, but nobody is sent from here to here.
-	c.change(func(v *fakeView) { v.leases[tp] = lease{testNode, 9} })
+	c.change(func(v *fakeView) { v.leases[tp] = heldLease{testNode, 9} })
 	p = ask(conn, produceRequest("", id, 0, batch), 13).(*kmsg.ProduceResponse)
 	require.Equal(t, "NOT_LEADER_OR_FOLLOWER", names(p.Topics[0].Partitions[0].ErrorCode))
 	require.EqualValues(t, -1, p.Topics[0].Partitions[0].CurrentLeader.LeaderID)

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/streamhouse/streamhouse/broker/group"
+	"github.com/streamhouse/streamhouse/broker/group/coordinator"
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/storage/slab"
 )
@@ -23,6 +25,14 @@ type Config struct {
 	Logger *slog.Logger
 	// Observer's hooks may be nil.
 	Observer Observer
+
+	// Leases are those of the engine behind Log, which tell which groups this broker coordinates; nil: it has no groups.
+	Leases coordinator.Leases
+	// Group are the configs of groups; the zero value means Kafka's defaults.
+	Group *group.Config
+	// OffsetCommitTimeout is offsets.commit.timeout.ms: how long a member waits at most until what it asked for is durable.
+	// Default 5 s.
+	OffsetCommitTimeout time.Duration
 
 	// NodeID is Kafka's node.id (broker.id).
 	NodeID int32
@@ -87,6 +97,8 @@ type Limits struct {
 	Partitions int
 	// DescribePartitions is max.request.partition.size.limit, for DescribeTopicPartitions. Default 2,000.
 	DescribePartitions int32
+	// Groups bounds the groups this broker coordinates. Default 1,000,000.
+	Groups int
 	// ProduceTimeout caps the timeout a Produce may ask for. Default 2 minutes.
 	ProduceTimeout time.Duration
 }
@@ -97,6 +109,8 @@ type Observer struct {
 	Connections func(open int)
 	// Request: one request was answered (or dropped). api is Kafka's name, code the first error code in the answer.
 	Request func(api string, code int16, took time.Duration)
+	// Groups: what the coordinator of groups does.
+	Groups coordinator.Hooks
 	// Appended: a batch was accepted and waits to be committed. records > 0.
 	Appended func(topic string, partition int32, records int)
 	// Produced: an appended batch was committed (code 0) or failed; wait is from append to outcome.
@@ -157,6 +171,11 @@ func (c *Config) setDefaults() error {
 	orDefault(&l.Partitions, 200_000)
 	orDefault(&l.DescribePartitions, 2000)
 	orDefault(&l.ProduceTimeout, 2*time.Minute)
+	orDefault(&l.Groups, 1_000_000)
+	orDefault(&c.OffsetCommitTimeout, 5*time.Second)
+	if c.Group == nil {
+		c.Group = new(group.DefaultConfig())
+	}
 	return nil
 }
 

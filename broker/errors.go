@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/streamhouse/streamhouse/broker/group/coordinator"
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/storage"
 )
@@ -21,8 +22,11 @@ const (
 	codeMessageTooLarge             int16 = 10
 	codeCoordinatorLoading          int16 = 14
 	codeCoordinatorNotAvailable     int16 = 15
+	codeNotCoordinator              int16 = 16
 	codeInvalidTopic                int16 = 17
 	codeInvalidRequiredAcks         int16 = 21
+	codeInconsistentGroupProtocol   int16 = 23
+	codeInvalidGroupID              int16 = 24
 	codeTopicAuthorizationFailed    int16 = 29
 	codeInvalidTimestamp            int16 = 32
 	codeUnsupportedVersion          int16 = 35
@@ -69,6 +73,12 @@ func codeOf(err error) int16 {
 	switch {
 	case err == nil:
 		return codeNone
+	case errors.Is(err, coordinator.ErrNotCoordinator):
+		return codeNotCoordinator
+	case errors.Is(err, coordinator.ErrLoading):
+		return codeCoordinatorLoading
+	case errors.Is(err, coordinator.ErrUnavailable):
+		return codeCoordinatorNotAvailable
 	case errors.Is(err, storage.ErrNotLeader), errors.Is(err, storage.ErrClosed), errors.Is(err, catalog.ErrFenced), errors.Is(err, catalog.ErrNotHolder):
 		return codeNotLeaderOrFollower
 	case errors.Is(err, storage.ErrUnknownPartition), errors.Is(err, catalog.ErrUnknownTopic):

@@ -17,14 +17,14 @@ import (
 )
 
 // lease is what a fake view says of one partition.
-type lease struct{ node, epoch int32 }
+type heldLease struct{ node, epoch int32 }
 
 // fakeView is a snapshot of fakeCluster.
 type fakeView struct {
 	version    int64
 	nodes      []Node
 	controller int32
-	leases     map[catalog.TopicPartition]lease
+	leases     map[catalog.TopicPartition]heldLease
 }
 
 func (v *fakeView) Version() int64    { return v.version }
@@ -122,7 +122,7 @@ func (c *fakeCluster) give(tp catalog.TopicPartition, node, epoch int32) {
 	c.mu.Lock()
 	c.mu.lost[tp] = node != testNode
 	c.mu.Unlock()
-	c.change(func(v *fakeView) { v.leases[tp] = lease{node, epoch} })
+	c.change(func(v *fakeView) { v.leases[tp] = heldLease{node, epoch} })
 }
 
 // behind has the broker under test know a partition, which it does not lead, up to an offset only. -1: all of it.
@@ -221,7 +221,7 @@ func startFleet(t *testing.T, change ...func(*Config)) (*testBroker, *fakeCluste
 	c.mu.moving = map[catalog.TopicPartition]bool{}
 	c.mu.changed = make(chan struct{})
 	c.mu.lost, c.mu.known = map[catalog.TopicPartition]bool{}, map[catalog.TopicPartition]int64{}
-	c.mu.view = &fakeView{version: 1, controller: 3, leases: map[catalog.TopicPartition]lease{}, nodes: []Node{
+	c.mu.view = &fakeView{version: 1, controller: 3, leases: map[catalog.TopicPartition]heldLease{}, nodes: []Node{
 		fakeNode(11, "c", inside), fakeNode(3, "b", inside, outside), fakeNode(testNode, "a", inside, outside),
 	}}
 	tb := start(t, append([]func(*Config){func(cfg *Config) {
@@ -241,7 +241,7 @@ func (c *fakeCluster) lead(t *testing.T, tps []catalog.TopicPartition) {
 		for _, tp := range tps {
 			epoch, err := c.log.Leader(tp)
 			require.NoError(t, err)
-			v.leases[tp] = lease{testNode, epoch}
+			v.leases[tp] = heldLease{testNode, epoch}
 		}
 	})
 }

@@ -18,7 +18,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
+	"github.com/streamhouse/streamhouse/broker/group/coordinator"
 	"github.com/streamhouse/streamhouse/catalog"
+	leases "github.com/streamhouse/streamhouse/catalog/lease"
 	catmem "github.com/streamhouse/streamhouse/catalog/memory"
 	"github.com/streamhouse/streamhouse/kafkaproto"
 	"github.com/streamhouse/streamhouse/kafkaproto/recordbatch"
@@ -85,11 +87,23 @@ func start(tb testing.TB, change ...func(*Config)) *testBroker {
 	return startOn(tb, storemem.New(), change...)
 }
 
-// startOn runs a broker on a store.
-func startOn(t testing.TB, store objstore.Store, change ...func(*Config)) *testBroker { //nolint:thelper // tb is the broker
+// startOn runs a broker on a store, without groups.
+func startOn(tb testing.TB, store objstore.Store, change ...func(*Config)) *testBroker {
+	tb.Helper()
+	return startWith(tb, store, catmem.New(nil), change...)
+}
+
+// startGroups runs a broker with groups, and so with internal topics.
+func startGroups(tb testing.TB, change ...func(*Config)) *testBroker {
+	tb.Helper()
+	cat := catmem.New(nil)
+	require.NoError(tb, leases.EnsureInternal(tb.Context(), cat))
+	return startWith(tb, storemem.New(), cat, change...)
+}
+
+func startWith(t testing.TB, store objstore.Store, cat *catmem.Catalog, change ...func(*Config)) *testBroker { //nolint:thelper // tb is the broker
 	t.Helper()
 	ctx := t.Context()
-	cat := catmem.New(nil)
 	pool := slab.NewPool(4 * mib)
 	lines := &logLines{got: make(chan struct{}, 1)}
 	sc := storage.Config{
@@ -103,7 +117,8 @@ func startOn(t testing.TB, store objstore.Store, change ...func(*Config)) *testB
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	cfg := Config{
-		Log: e, Catalog: cat, Pool: pool, Logger: slog.New(slog.NewTextHandler(lines, nil)),
+		Leases: coordinator.EngineLeases(e),
+		Log:    e, Catalog: cat, Pool: pool, Logger: slog.New(slog.NewTextHandler(lines, nil)),
 		NodeID: testNode, ClusterID: "test-cluster",
 		Listeners: map[string]Endpoint{"PLAINTEXT": {Host: "127.0.0.1", Port: int32(ln.Addr().(*net.TCPAddr).Port)}},
 	}
@@ -115,11 +130,17 @@ func startOn(t testing.TB, store objstore.Store, change ...func(*Config)) *testB
 	require.NoError(t, b.RefreshTopics(ctx))
 	served := make(chan error, 1)
 	go func() { served <- b.Serve(context.WithoutCancel(ctx), ln, "PLAINTEXT") }()
+	coordinated := make(chan struct{})
+	go func() {
+		defer close(coordinated)
+		b.Coordinate(context.WithoutCancel(ctx))
+	}()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		require.NoError(t, b.Shutdown(ctx))
 		require.NoError(t, <-served)
+		<-coordinated
 		require.NoError(t, e.Close(ctx))
 	})
 	return &testBroker{Broker: b, t: t, e: e, cat: cat, addr: ln.Addr().String(), lines: lines, pool: pool}

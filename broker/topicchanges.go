@@ -128,3 +128,9 @@ func (c *tellingCatalog) SetTopicConfigs(ctx context.Context, id catalog.TopicID
 	defer c.tell()
 	return c.Catalog.SetTopicConfigs(ctx, id, version, configs)
 }
+
+// setGroupConfigs sets the configs of groups, which are kept with their internal topic.
+func (c *tellingCatalog) setGroupConfigs(ctx context.Context, t *topic, configs map[string]string) (catalog.Topic, error) {
+	defer c.tell()
+	return c.Catalog.SetTopicConfigs(ctx, t.ID, t.Version, configs)
+}
