@@ -39,11 +39,24 @@ func Internal(id catalog.TopicID) bool {
 // EnsureInternal makes the internal topics that do not exist yet. Any number of brokers may do so at once, and again.
 // catalog.ErrTopicExists when another topic has one of the names.
 func EnsureInternal(ctx context.Context, topics catalog.Topics) error {
-	for _, spec := range []catalog.TopicSpec{
+	return ensure(ctx, topics, []catalog.TopicSpec{
 		{ID: ControllerID, Name: ControllerName, Partitions: ControllerPartitions, ReplicationFactor: 1},
-		{ID: GroupsID, Name: GroupsName, Partitions: GroupsPartitions, ReplicationFactor: 1},
+		groupsSpec(),
 		{ID: TransactionsID, Name: TransactionsName, Partitions: TransactionsPartitions, ReplicationFactor: 1},
-	} {
+	})
+}
+
+// EnsureGroups makes only the internal topic of groups: all that a broker needs that is alone.
+func EnsureGroups(ctx context.Context, topics catalog.Topics) error {
+	return ensure(ctx, topics, []catalog.TopicSpec{groupsSpec()})
+}
+
+func groupsSpec() catalog.TopicSpec {
+	return catalog.TopicSpec{ID: GroupsID, Name: GroupsName, Partitions: GroupsPartitions, ReplicationFactor: 1}
+}
+
+func ensure(ctx context.Context, topics catalog.Topics, specs []catalog.TopicSpec) error {
+	for _, spec := range specs {
 		if _, err := topics.CreateTopic(ctx, spec); err != nil {
 			return fmt.Errorf("make the internal topic %s: %w", spec.Name, err)
 		}

@@ -126,6 +126,7 @@ func newParser(c *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
 			{Key: "storage", Title: "Where data is kept:"},
 			{Key: "flush", Title: "Writing:"},
 			{Key: "topics", Title: "Topics:"},
+			{Key: "groups", Title: "Consumer groups:"},
 			{Key: "limits", Title: "Limits:"},
 			{Key: "identity", Title: "This broker:"},
 			{Key: "telemetry", Title: "Logs and metrics:"},

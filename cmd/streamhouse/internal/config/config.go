@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/streamhouse/streamhouse/broker/group"
 )
 
 // Config is what a broker runs with: checked, complete, and without a trace of where it came from.
@@ -26,6 +28,9 @@ type Config struct {
 
 	AutoCreateTopics bool
 	NumPartitions    int32
+
+	Group               group.Config
+	OffsetCommitTimeout time.Duration
 
 	MaxConnections      int
 	MaxConnectionsPerIP int
@@ -116,7 +121,9 @@ func (f Flags) resolve(interfaces func() ([]net.Addr, error)) (Config, error) {
 	c.CacheBytes = int64(orShare(f.CacheBytes, f.MemoryLimit/8))
 	c.TailCacheBytes = int64(orShare(f.TailCacheBytes, f.MemoryLimit/8))
 	c.BufferBytes = int64(orShare(f.BufferBytes, f.MemoryLimit/4))
+	c.Group, c.OffsetCommitTimeout = f.group(), f.OffsetsCommitTimeout
 	errs = append(errs, f.checkLimits(c)...)
+	errs = append(errs, f.checkGroups()...)
 	if err := errors.Join(errs...); err != nil {
 		return Config{}, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/streamhouse/streamhouse/broker"
+	"github.com/streamhouse/streamhouse/broker/group/coordinator"
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/catalog/lease"
 	catmem "github.com/streamhouse/streamhouse/catalog/memory"
@@ -44,6 +45,8 @@ func (n *Node) openData(ctx context.Context) error {
 		if err := lease.EnsureInternal(ctx, n.catalog); err != nil {
 			return err
 		}
+	} else if err := lease.EnsureGroups(ctx, n.catalog); err != nil {
+		return err
 	}
 	store, err := openStore(ctx, n.cfg, n.version, n.log)
 	if err != nil {
@@ -124,6 +127,7 @@ func (n *Node) openBroker(ctx context.Context) error {
 		Log: n.engine, Catalog: n.catalog, Pool: n.pool, Logger: n.log, Observer: n.watch.brokerObserver(),
 		NodeID: n.cfg.BrokerID, Rack: n.cfg.Rack, ClusterID: clusterID, Listeners: endpoints,
 		AutoCreateTopics: n.cfg.AutoCreateTopics, NumPartitions: n.cfg.NumPartitions,
+		Leases: coordinator.EngineLeases(n.engine), Group: &n.cfg.Group, OffsetCommitTimeout: n.cfg.OffsetCommitTimeout,
 		Limits: broker.Limits{
 			MaxConnections: n.cfg.MaxConnections, MaxConnectionsPerIP: n.cfg.MaxConnectionsPerIP,
 			MaxRequestBytes: int(n.cfg.MaxRequestBytes), RequestMemoryBytes: n.cfg.BufferBytes, AnswerMemoryBytes: n.cfg.BufferBytes,

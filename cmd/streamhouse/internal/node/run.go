@@ -14,13 +14,17 @@ import (
 func (n *Node) Run(ctx context.Context) error {
 	serveCtx, stop := context.WithCancel(context.WithoutCancel(ctx)) // clients are served until what they write to has moved
 	defer stop()
-	failed := make(chan error, len(n.listeners)+1)
+	failed := make(chan error, len(n.listeners)+2)
 	for i, ln := range n.listeners {
 		name := n.resolved[i].Name
 		go func() { failed <- n.broker.Serve(serveCtx, ln, name) }()
 	}
 	go func() { failed <- n.refresh(serveCtx) }()
-	running := len(n.listeners) + 1
+	go func() {
+		n.broker.Coordinate(serveCtx)
+		failed <- nil
+	}()
+	running := len(n.listeners) + 2
 	var err error
 	select {
 	case <-ctx.Done():
