@@ -13,6 +13,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/stretchr/testify/require"
+
+	"github.com/streamhouse/streamhouse/broker/group"
 )
 
 type testCLI struct {
@@ -65,6 +67,7 @@ func TestDefaults(t *testing.T) {
 		FlushInterval: time.Millisecond, FlushBytes: 8 << 20,
 		MergeInterval: time.Second, ObjectGrace: 30 * time.Second,
 		AutoCreateTopics: true, NumPartitions: 1,
+		Group: group.DefaultConfig(), OffsetCommitTimeout: 5 * time.Second,
 		MaxConnections: 10000, MaxConnectionsPerIP: 5000, MaxRequestBytes: 100 << 20,
 		MemoryLimit: 384 << 20, CacheBytes: 48 << 20, TailCacheBytes: 48 << 20, BufferBytes: 96 << 20,
 		BrokerID: -1, ShutdownTimeout: 20 * time.Second, LogLevel: slog.LevelInfo, MaxPartitionMetrics: 10000,
