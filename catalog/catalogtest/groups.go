@@ -31,6 +31,11 @@ func shardLease(shard int32) []catalog.TopicPartition {
 	return []catalog.TopicPartition{{Topic: catalog.GroupsTopic, Partition: shard}}
 }
 
+// held is the lease of the shard as the coordinator got it.
+func (co *coordinator) held() []catalog.HeldLease {
+	return []catalog.HeldLease{{TopicPartition: shardLease(co.shard)[0], Epoch: co.lease}}
+}
+
 // coordinate gives a broker the free lease of a shard.
 func (s *suite) coordinate(holder catalog.BrokerEpoch, shard int32) *coordinator {
 	s.Helper()

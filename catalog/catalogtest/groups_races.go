@@ -201,7 +201,7 @@ func testGroupsMoveEveryOrder(f *fleet) {
 					return err
 				},
 				func() (err error) {
-					moved, err = f.b.MoveLeases(f.ctx(), co.holder, to, shardLease(0))
+					moved, err = f.b.MoveLeases(f.ctx(), co.holder, to, co.held())
 					if err == nil && len(moved) > 0 {
 						groups, err := f.b.ReadGroups(f.ctx(), 0, "", 10)
 						found = len(groups) > 0
@@ -286,7 +286,7 @@ func testGroupsMoveRace(f *fleet) {
 		case err := <-ended:
 			f.ok(err)
 		}
-		moved, err := handles[at].MoveLeases(f.ctx(), brokers[at], brokers[to], shardLease(0))
+		moved, err := handles[at].MoveLeases(f.ctx(), brokers[at], brokers[to], f.named(shardLease(0)...))
 		f.ok(err)
 		require.Len(f, moved, 1)
 		seen, err := handles[to].ReadGroup(f.ctx(), "g")
