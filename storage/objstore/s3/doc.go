@@ -31,7 +31,7 @@
 // of a budget shared by the store, so that a server in trouble sees few more requests than there are calls. The SDK's
 // own retries are off: two layers would multiply. Do not wrap this store in package retry, for the same reason.
 //
-// 503 SlowDown and 429 close a gate for all calls of the store, for as long as Retry-After says or for a time that
+// 503 SlowDown and 429 close a gate for all calls of the store, for as long as Retry-After says, five seconds at most, or for a time that
 // doubles while they go on; calls leave it spread out. Unless Retry-After forbids it, one call in 250 ms does not wait, and
 // lets all go if it succeeds. Nothing is hedged meanwhile.
 //

@@ -133,6 +133,10 @@ var throttles = map[string]bool{
 	"TooManyRequestsException": true,
 }
 
+// unready are codes of a server that is still starting. MinIO sends Retry-After: 60 with them as with every 503; it takes
+// requests a moment later.
+var unready = map[string]bool{"XMinioServerNotInitialized": true}
+
 // stale are codes of credentials or clocks that the SDK mends before the next attempt.
 var stale = map[string]bool{
 	"ExpiredToken": true, "ExpiredTokenException": true, "TokenRefreshRequired": true, "RequestExpired": true,
@@ -193,6 +197,8 @@ func (s *Store) classifyAnswer(f *failure, a *attempt, api smithy.APIError) {
 	f.retryAfter = retryAfter(a.header)
 	kind := kindsOf[f.err.Code]
 	switch {
+	case unready[f.err.Code]:
+		f.fail(ReasonServer, f.err.Detail)
 	case throttles[f.err.Code] || f.err.Status == http.StatusTooManyRequests || (f.err.Status == http.StatusServiceUnavailable && f.retryAfter > 0):
 		// "Slow down" comes before anything is done, but what stands before the server may say it, too.
 		f.fail(ReasonThrottled, f.err.Detail)

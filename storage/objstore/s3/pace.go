@@ -12,8 +12,9 @@ const (
 	firstGate, longestGate = 100 * time.Millisecond, 5 * time.Second
 	// probeEvery is how often a call goes through the closed gate, to find out whether it need be closed.
 	probeEvery = 250 * time.Millisecond
-	// longestRetryAfter is how much of Retry-After is believed.
-	longestRetryAfter = 30 * time.Second
+	// longestRetryAfter is how much of Retry-After is believed: MinIO says 60 s with every 503 and 429, whatever the matter,
+	// and nothing of this broker is stored or read meanwhile.
+	longestRetryAfter = longestGate
 	// calmAfter: hedging starts again so long after the last gate opened.
 	calmAfter = 10 * time.Second
 )

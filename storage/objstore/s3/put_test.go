@@ -293,6 +293,24 @@ func TestThrottled(t *testing.T) {
 	require.Zero(t, early.Load(), "requests came through the closed gate")
 }
 
+// TestServerNotReady: MinIO asks for a minute with every 503, also in the moment after its start when it does not know its
+// objects yet.
+func TestServerNotReady(t *testing.T) {
+	s, e := throughProxy(t, nil, func(p *proxy, kind string, n int, w http.ResponseWriter, r *http.Request) {
+		if kind == http.MethodPut && n <= 3 {
+			w.Header().Set("Retry-After", "60")
+			answerXML(w, http.StatusServiceUnavailable, "XMinioServerNotInitialized")
+			return
+		}
+		p.pass(w, r)
+	})
+	start := time.Now()
+	require.NoError(t, s.Put(t.Context(), "soon", objstore.NewBody([]byte("x"))))
+	require.Less(t, time.Since(start), 10*time.Second)
+	require.Empty(t, e.throttled())
+	require.Len(t, e.retried(), 3)
+}
+
 func TestPacerDoubles(t *testing.T) {
 	var p pacer
 	now := time.Now()
@@ -309,7 +327,7 @@ func TestPacerDoubles(t *testing.T) {
 	now = now.Add(time.Minute)
 	require.True(t, p.calm(now))
 	require.Equal(t, firstGate, p.throttled(now, 0))
-	require.Equal(t, longestRetryAfter, p.throttled(now, time.Hour))
+	require.Equal(t, 5*time.Second, p.throttled(now, time.Hour), "a server that asks for an hour is asked again before")
 }
 
 func TestReadOnly(t *testing.T) {
