@@ -152,6 +152,24 @@ func message(kind byte, body string) string {
 	return b.String()
 }
 
+func TestRepoint(t *testing.T) {
+	before, conns := peer(t)
+	after, others := peer(t)
+	p, err := proxy.Listen(before)
+	require.NoError(t, err)
+	defer p.Close()
+	c := dial(t, p.Addr())
+	write(t, c, "hello")
+	s := <-conns
+	expect(t, s, "hello")
+	p.Repoint(after)
+	reset(t, c)
+	reset(t, s)
+	c = dial(t, p.Addr())
+	write(t, c, "hello again")
+	expect(t, <-others, "hello again")
+}
+
 func TestPostgresNotifications(t *testing.T) {
 	addr, conns := peer(t)
 	p, err := proxy.ListenPostgres(addr, "INSERT INTO tail")

@@ -12,7 +12,6 @@ import (
 // TCP forwards connections to one address. Its methods are safe for concurrent
 // use.
 type TCP struct {
-	upstream string
 	listener net.Listener
 	serving  sync.WaitGroup
 	// taps makes the filters of a new connection; nil: none.
@@ -21,11 +20,12 @@ type TCP struct {
 	mu struct {
 		sync.Mutex
 
-		mode    mode
-		delay   time.Duration
-		changed chan struct{} // closed when mode or delay changes
-		links   map[*link]struct{}
-		closed  bool
+		upstream string
+		mode     mode
+		delay    time.Duration
+		changed  chan struct{} // closed when mode or delay changes
+		links    map[*link]struct{}
+		closed   bool
 	}
 }
 
@@ -58,7 +58,8 @@ func listen(upstream string, taps func(l *link)) (*TCP, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for clients of %s: %w", upstream, err)
 	}
-	p := &TCP{upstream: upstream, listener: l, taps: taps}
+	p := &TCP{listener: l, taps: taps}
+	p.mu.upstream = upstream
 	p.mu.changed = make(chan struct{})
 	p.mu.links = map[*link]struct{}{}
 	p.serving.Go(p.accept)
@@ -76,6 +77,15 @@ func (p *TCP) Close() {
 	_ = p.listener.Close() // its only error is that it is closed
 	p.set(resetting, 0)
 	p.serving.Wait()
+}
+
+// Repoint forwards connections to another address from now on, and resets those there are, as whoever moves the address of
+// a service does.
+func (p *TCP) Repoint(upstream string) {
+	p.mu.Lock()
+	p.mu.upstream = upstream
+	p.mu.Unlock()
+	p.Break()
 }
 
 // Silence cuts without a sign: see the package comment.
@@ -133,6 +143,12 @@ func (p *TCP) state() (mode, time.Duration, <-chan struct{}) {
 	return p.mu.mode, p.mu.delay, p.mu.changed
 }
 
+func (p *TCP) server() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.upstream
+}
+
 func (p *TCP) accept() {
 	for {
 		c, err := p.listener.Accept()
@@ -153,7 +169,7 @@ func (p *TCP) serve(l *link) {
 		return
 	}
 	defer p.leave(l)
-	up, err := new(net.Dialer).DialContext(context.Background(), "tcp", p.upstream)
+	up, err := new(net.Dialer).DialContext(context.Background(), "tcp", p.server())
 	if err != nil {
 		return // the client finds its connection reset, as by a host without that server
 	}

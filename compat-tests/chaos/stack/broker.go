@@ -23,43 +23,60 @@ type Broker struct {
 	Addr string // where clients connect: the proxy
 	HTTP string // of /ready and /metrics, without proxy
 
+	// Its proxies, or its cables instead; the others are nil.
 	Clients  *proxy.TCP
 	Postgres *proxy.Postgres
 	Store    *proxy.TCP
-	stopped  bool // by SIGSTOP
+	Cables   *Cables
+
+	stopped bool // by SIGSTOP
 }
 
 // commitText is what only the statement that commits log objects contains.
 const commitText = "INSERT INTO catalog_tail"
 
-func (s *Stack) newBroker(id int32, ports []string) (b *Broker, err error) {
+func (s *Stack) newBroker(ctx context.Context, id int32, ports []string) (b *Broker, err error) {
 	b = &Broker{ID: id, HTTP: ports[1]}
-	bind := ports[0]
-	if b.Clients, err = proxy.Listen(bind); err != nil {
-		return nil, err
+	bind, catalog, store := ports[0], s.Postgres.addr, s.Store.Addr()
+	if s.cables {
+		if b.Cables, err = newCables(ctx, s.dir, id); err != nil {
+			return nil, err
+		}
+		bind, b.HTTP = at(b.Cables.Clients.broker, bind), at(b.Cables.watch.broker, b.HTTP)
+		b.Addr, catalog, store = bind, at(b.Cables.Catalog.host, catalog), at(b.Cables.Store.host, s.MinIO.addr)
+	} else {
+		if b.Clients, err = proxy.Listen(bind); err != nil {
+			return nil, err
+		}
+		if b.Postgres, err = proxy.ListenPostgres(catalog, commitText); err != nil {
+			return nil, err
+		}
+		if b.Store, err = proxy.Listen(store); err != nil {
+			return nil, err
+		}
+		b.Addr, catalog, store = b.Clients.Addr(), b.Postgres.Addr(), b.Store.Addr()
 	}
-	if b.Postgres, err = proxy.ListenPostgres(s.Postgres.addr, commitText); err != nil {
-		return nil, err
-	}
-	if b.Store, err = proxy.Listen(s.Store.Addr()); err != nil {
-		return nil, err
-	}
-	b.Addr = b.Clients.Addr()
 	name := "broker-" + strconv.Itoa(int(id))
 	b.process = process{
 		name: name, path: brokerBinary(), dir: s.dir, log: filepath.Join(s.dir, name+".log"),
 		args: append([]string{
 			"serve", "--broker-id", strconv.Itoa(int(id)), "--http-addr", b.HTTP,
 			"--listener", "clients=" + bind + "@" + b.Addr, "--data-dir", filepath.Join(s.dir, name),
-			"--catalog", s.Postgres.url("streamhouse", b.Postgres.Addr(), database),
-			"--store", "s3://" + bucket + "?endpoint=http://" + b.Store.Addr() + "&region=us-east-1&path_style=true",
-			"--flush-interval", "5ms", "--rack", "rack-" + strconv.Itoa(int(id)),
+			"--catalog", s.Postgres.url("streamhouse", catalog, database),
+			"--store", "s3://" + bucket + "?endpoint=http://" + store + "&region=us-east-1&path_style=true",
+			"--flush-interval", "5ms", "--rack", s.rack(id),
 		}, s.flags...),
 		env: append(os.Environ(), "AWS_ACCESS_KEY_ID="+s3User, "AWS_SECRET_ACCESS_KEY="+s3Secret, "AWS_EC2_METADATA_DISABLED=true",
 			"AWS_CONFIG_FILE="+os.DevNull, "AWS_SHARED_CREDENTIALS_FILE="+os.DevNull),
 	}
+	if b.Cables != nil {
+		return b, b.Cables.enter(&b.process)
+	}
 	return b, nil
 }
+
+// at is the port of an address, at another one.
+func at(e end, addr string) string { return e.ip + addr[strings.LastIndexByte(addr, ':'):] }
 
 func brokerBinary() string {
 	if path := os.Getenv("COMPAT_BINARY"); path != "" {
@@ -141,11 +158,17 @@ func (b *Broker) LogFrom(at int64) string { return b.logFrom(at) }
 
 // Heal ends all that was done to its connections, and thaws it.
 func (b *Broker) Heal() error {
-	b.Clients.Heal()
-	b.Store.Heal()
-	b.Postgres.Heal()
-	b.Postgres.DropNotifications(false)
-	b.Postgres.LoseCommits(0, 0)
+	if b.Cables != nil {
+		if err := b.Cables.Heal(); err != nil {
+			return err
+		}
+	} else {
+		b.Clients.Heal()
+		b.Store.Heal()
+		b.Postgres.Heal()
+		b.Postgres.DropNotifications(false)
+		b.Postgres.LoseCommits(0, 0)
+	}
 	if b.stopped {
 		return b.Thaw()
 	}
@@ -171,6 +194,10 @@ func (b *Broker) shut() {
 		_ = b.Thaw() // it is killed next
 	}
 	b.close()
+	if b.Cables != nil {
+		b.Cables.close()
+		return
+	}
 	for _, closing := range []func(){b.Clients.Close, b.Postgres.Close, b.Store.Close} {
 		closing()
 	}

@@ -5,6 +5,9 @@
 //	(one per broker)                └── TCP proxy ── HTTP proxy ── MinIO
 //	                                    (per broker)  (shared)
 //
+// Or, where a real network is to be cut, each broker lives in a network namespace
+// with a cable to each of them instead ([Cables]).
+//
 // Brokers tell their clients the address of the proxy, so that no client goes
 // around it. Brokers open no connections to each other: there is none to cut.
 //

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -26,8 +27,8 @@ type MinIO struct {
 }
 
 // newMinIO runs a server at addr whose files are in dir, a file system of so
-// many bytes.
-func newMinIO(ctx context.Context, dir, addr string, bytes int64) (*MinIO, error) {
+// many bytes. It listens to 127.0.0.1 only, or everywhere.
+func newMinIO(ctx context.Context, dir, addr string, bytes int64, everywhere bool) (*MinIO, error) {
 	path := filepath.Join(client.Root(), "..", ".tools", "bin", "minio")
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("MinIO is not installed: run scripts/minio (it takes some minutes, once): %w", err)
@@ -39,8 +40,12 @@ func newMinIO(ctx context.Context, dir, addr string, bytes int64) (*MinIO, error
 	if err := syscall.Mount("tmpfs", m.data, "tmpfs", 0, fmt.Sprintf("size=%d", bytes)); err != nil {
 		return nil, fmt.Errorf("mount a small file system (it takes root): %w", err)
 	}
+	listen := addr
+	if everywhere {
+		listen = addr[strings.LastIndexByte(addr, ':'):]
+	}
 	m.process = process{
-		name: "MinIO", path: path, args: []string{"server", "--quiet", "--address", addr, m.data},
+		name: "MinIO", path: path, args: []string{"server", "--quiet", "--address", listen, m.data},
 		log: filepath.Join(dir, "minio.log"), dir: dir,
 		env: []string{
 			"HOME=" + dir, "PATH=/usr/bin:/bin", "MINIO_ROOT_USER=" + s3User, "MINIO_ROOT_PASSWORD=" + s3Secret,

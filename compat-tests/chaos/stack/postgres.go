@@ -32,12 +32,48 @@ const database = "streamhouse"
 // maxConnections is small, so that it can be used up.
 const maxConnections = 90
 
-func newPostgres(ctx context.Context, dir, addr string) (*Postgres, error) {
+// newPostgres runs a server with an empty database. It listens to 127.0.0.1 only, or everywhere, to brokers behind cables.
+func newPostgres(ctx context.Context, dir, addr string, everywhere bool) (*Postgres, error) {
+	p, err := preparePostgres(dir, "postgres", addr)
+	if err != nil {
+		return nil, err
+	}
+	if out, err := p.run("", "initdb", "-D", p.Data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"); err != nil {
+		return nil, fmt.Errorf("run initdb: %w: %s", err, out)
+	}
+	if everywhere {
+		p.args = append(p.args, "-c", "listen_addresses=*")
+		if err := appendLine(filepath.Join(p.Data, "pg_hba.conf"), "host all all "+cablesNet+" trust"); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.Up(ctx); err != nil {
+		return nil, err
+	}
+	for _, sql := range []string{"CREATE ROLE streamhouse LOGIN", "CREATE DATABASE " + database + " OWNER streamhouse"} {
+		if err := p.exec(ctx, sql); err != nil {
+			return nil, fmt.Errorf("make the database: %w", err)
+		}
+	}
+	return p, nil
+}
+
+func appendLine(path, line string) error {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("add a line to %s: %w", path, err)
+	}
+	_, err = f.WriteString(line + "\n")
+	return errors.Join(err, f.Close())
+}
+
+// preparePostgres makes a home in dir for a server that has no data yet.
+func preparePostgres(dir, name, addr string) (*Postgres, error) {
 	bin, err := postgresPrograms()
 	if err != nil {
 		return nil, err
 	}
-	home := filepath.Join(dir, "postgres")
+	home := filepath.Join(dir, name)
 	p := &Postgres{bin: bin, addr: addr, Data: filepath.Join(home, "data")}
 	_, port, ok := strings.Cut(addr, ":")
 	if err := os.MkdirAll(home, 0o700); err != nil || !ok {
@@ -54,7 +90,7 @@ func newPostgres(ctx context.Context, dir, addr string) (*Postgres, error) {
 		}
 	}
 	p.process = process{
-		name: "Postgres", path: filepath.Join(bin, "postgres"), dir: home, cred: cred, log: filepath.Join(dir, "postgres.log"),
+		name: name, path: filepath.Join(bin, "postgres"), dir: home, cred: cred, log: filepath.Join(dir, name+".log"),
 		env: append(os.Environ(), "LC_ALL=C.UTF-8"),
 		args: []string{
 			"-D", p.Data, "-p", port,
@@ -63,23 +99,20 @@ func newPostgres(ctx context.Context, dir, addr string) (*Postgres, error) {
 			"-c", "log_min_messages=warning", "-c", "log_line_prefix=%m [%p] ",
 		},
 	}
-	if out, err := p.run("", "initdb", "-D", p.Data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"); err != nil {
-		return nil, fmt.Errorf("run initdb: %w: %s", err, out)
-	}
-	if err := p.Up(ctx); err != nil {
-		return nil, err
-	}
+	return p, nil
+}
+
+// exec runs one statement as a superuser, in the database postgres.
+func (p *Postgres) exec(ctx context.Context, sql string) error {
 	conn, err := pgx.Connect(ctx, p.url("postgres", p.addr, "postgres"))
 	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
+		return fmt.Errorf("connect to %s: %w", p.name, err)
 	}
 	defer conn.Close(ctx) // it answered
-	for _, sql := range []string{"CREATE ROLE streamhouse LOGIN", "CREATE DATABASE " + database + " OWNER streamhouse"} {
-		if _, err := conn.Exec(ctx, sql); err != nil {
-			return nil, fmt.Errorf("make the database: %w", err)
-		}
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		return fmt.Errorf("%s in %s: %w", sql, p.name, err)
 	}
-	return p, nil
+	return nil
 }
 
 // postgresPrograms finds the folder of Postgres' programs, the newest where

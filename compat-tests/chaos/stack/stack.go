@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -25,6 +26,10 @@ type Options struct {
 	Disk int64
 	// Flags are further flags of every broker.
 	Flags []string
+	// Racks are the racks of brokers 1, 2, …, and again from the first; nil: each is in one of its own.
+	Racks []string
+	// Cables puts every broker into a network namespace, with cables to the rest instead of proxies: see [Namespaces].
+	Cables bool
 }
 
 // Stack is a cluster and what it stands on.
@@ -33,9 +38,16 @@ type Stack struct {
 	MinIO    *MinIO
 	Store    *proxy.HTTP // in front of MinIO, shared by all brokers
 	Brokers  []*Broker   // running or not
+	// Replication leads from the standby to Postgres; nil: there was no standby.
+	Replication *proxy.TCP
 
-	dir   string
-	flags []string
+	dir     string
+	flags   []string
+	racks   []string
+	cables  bool
+	standby *Postgres // that follows Postgres; nil: none
+	servers int       // standbys made so far
+	joined  int32     // brokers made so far: an id is never used again
 }
 
 // Start runs a cluster until the test ends. Then every broker that still runs
@@ -46,15 +58,15 @@ func Start(t *testing.T, opts Options) *Stack {
 		opts.Disk = 1 << 30
 	}
 	require.FileExists(t, brokerBinary(), "build it first: make build")
-	s := &Stack{dir: t.TempDir(), flags: opts.Flags}
+	s := &Stack{dir: t.TempDir(), flags: opts.Flags, racks: opts.Racks, cables: opts.Cables}
 	require.NoError(t, os.Chmod(filepath.Dir(s.dir), 0o755)) // Postgres runs as somebody else
 	ctx := t.Context()
 	t.Cleanup(func() { s.end(t) })
 	ports := target.FreePorts(t, 2)
 	var err error
-	s.Postgres, err = newPostgres(ctx, s.dir, ports[0])
+	s.Postgres, err = newPostgres(ctx, s.dir, ports[0], s.cables)
 	require.NoError(t, err)
-	s.MinIO, err = newMinIO(ctx, s.dir, ports[1], opts.Disk)
+	s.MinIO, err = newMinIO(ctx, s.dir, ports[1], opts.Disk, s.cables)
 	require.NoError(t, err)
 	s.Store, err = proxy.ListenHTTP(s.MinIO.addr)
 	require.NoError(t, err)
@@ -68,13 +80,21 @@ func Start(t *testing.T, opts Options) *Stack {
 // Join adds a broker and returns once it is ready.
 func (s *Stack) Join(t *testing.T) (*Broker, error) {
 	t.Helper()
-	b, err := s.newBroker(int32(len(s.Brokers)+1), target.FreePorts(t, 2))
+	s.joined++
+	b, err := s.newBroker(t.Context(), s.joined, target.FreePorts(t, 2))
 	if err != nil {
 		return nil, err
 	}
 	s.Brokers = append(s.Brokers, b)
 	err = b.Start(t.Context())
 	return b, err
+}
+
+func (s *Stack) rack(id int32) string {
+	if len(s.racks) == 0 {
+		return "rack-" + strconv.Itoa(int(id))
+	}
+	return s.racks[int(id-1)%len(s.racks)]
 }
 
 // Remove forgets a broker that was stopped.
@@ -214,11 +234,16 @@ func (s *Stack) end(t *testing.T) {
 	if s.Store != nil {
 		s.Store.Close()
 	}
+	if s.Replication != nil {
+		s.Replication.Close()
+	}
 	if s.MinIO != nil {
 		s.MinIO.shut()
 	}
-	if s.Postgres != nil {
-		s.Postgres.close()
+	for _, p := range []*Postgres{s.Postgres, s.standby} {
+		if p != nil {
+			p.close()
+		}
 	}
 }
 
