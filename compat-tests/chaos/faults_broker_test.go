@@ -30,7 +30,7 @@ func brokerFaults() []fault {
 // killLeader kills the leader of some partition with SIGKILL. Where there are
 // others, they must take over before it comes back.
 func killLeader(r *round) error {
-	b, err := r.Leader(r.ctx, r.load.Topic, r.partition())
+	b, _, err := r.leader()
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (r *round) othersTakeOver(epoch int64, since time.Time) error {
 		}
 		r.wait(10 * time.Millisecond)
 	}
-	if err := r.load.AwaitAcks(r.ctx, time.Now(), recoverWithin); err != nil {
+	if err := r.awaitAcks(time.Now()); err != nil {
 		return fmt.Errorf("nobody took over: %w", err)
 	}
 	r.note("taken over after %s", time.Since(since).Round(time.Millisecond))
@@ -100,8 +100,7 @@ const sessionTTL = 8 * time.Second
 // not commit under its old epoch, and must not answer from what it remembers
 // that an offset is out of range which others have written since.
 func freezeLeader(r *round) error {
-	partition := r.partition()
-	b, err := r.Leader(r.ctx, r.load.Topic, partition)
+	b, partition, err := r.leader()
 	if err != nil {
 		return err
 	}
@@ -144,7 +143,7 @@ func freezeLeader(r *round) error {
 	if err := <-answered; err != nil {
 		return err
 	}
-	if err := r.load.AwaitAcks(r.ctx, time.Now(), recoverWithin); err != nil {
+	if err := r.awaitAcks(time.Now()); err != nil {
 		return err
 	}
 	now, err := r.session(epoch)
@@ -237,7 +236,10 @@ func rollingRestart(r *round) error {
 
 // clockOff moves the wall clock of one broker by ten minutes, ahead or back.
 func clockOff(r *round) error {
-	b := r.any()
+	b, err := r.any()
+	if err != nil {
+		return err
+	}
 	seconds := int32(600)
 	if r.random.IntN(2) == 0 {
 		seconds = -seconds
@@ -248,7 +250,7 @@ func clockOff(r *round) error {
 		return err
 	}
 	r.hold(3*time.Second, 4*time.Second, 15*time.Second)
-	if err := r.load.AwaitAcks(r.ctx, since.Add(2*time.Second), recoverWithin); err != nil {
+	if err := r.awaitAcks(since.Add(2 * time.Second)); err != nil {
 		return fmt.Errorf("with a clock that is off: %w", err)
 	}
 	return b.SetClock(0)

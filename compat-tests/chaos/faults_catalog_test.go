@@ -142,7 +142,7 @@ func loseWakeups(r *round) error {
 	}
 	since := time.Now()
 	r.hold(2*time.Second, 3*time.Second, 15*time.Second)
-	if err := r.load.AwaitAcks(r.ctx, since.Add(time.Second), recoverWithin); err != nil {
+	if err := r.awaitAcks(since.Add(time.Second)); err != nil {
 		return fmt.Errorf("without wake-ups: %w", err)
 	}
 	err := killLeader(r)

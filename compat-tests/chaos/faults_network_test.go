@@ -36,7 +36,10 @@ func (r *round) cut(l link) {
 
 // cutCatalog cuts a broker from Postgres.
 func cutCatalog(r *round) error {
-	b := r.any()
+	b, err := r.any()
+	if err != nil {
+		return err
+	}
 	r.note("broker %d", b.ID)
 	r.cut(b.Postgres)
 	return nil
@@ -55,7 +58,10 @@ func forgetCatalog(r *round) error {
 
 // cutStore cuts a broker from MinIO.
 func cutStore(r *round) error {
-	b := r.any()
+	b, err := r.any()
+	if err != nil {
+		return err
+	}
 	r.note("broker %d", b.ID)
 	r.cut(b.Store)
 	return nil
@@ -63,7 +69,10 @@ func cutStore(r *round) error {
 
 // cutClients cuts all clients from a broker.
 func cutClients(r *round) error {
-	b := r.any()
+	b, err := r.any()
+	if err != nil {
+		return err
+	}
 	r.note("broker %d", b.ID)
 	r.cut(b.Clients)
 	return nil
@@ -81,7 +90,10 @@ func breakConnections(r *round) error {
 
 // slowNetwork holds back what one broker sends and gets, everywhere.
 func slowNetwork(r *round) error {
-	b := r.any()
+	b, err := r.any()
+	if err != nil {
+		return err
+	}
 	by := time.Duration(20+r.random.IntN(180)) * time.Millisecond
 	r.note("broker %d by %s", b.ID, by)
 	for _, l := range []interface{ Delay(time.Duration) }{b.Clients, b.Postgres, b.Store} {

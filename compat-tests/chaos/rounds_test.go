@@ -3,6 +3,7 @@ package chaos_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"regexp"
@@ -42,8 +43,15 @@ type round struct {
 	ctx     context.Context //nolint:containedctx // of the test, for the length of a call
 	load    *load.Load
 	random  *rand.Rand
+	seed    int
+	number  int // from 1
 	full    bool
 	details []string
+
+	// victim is a topic of one partition whose leader is to be hit; "": whoever comes.
+	victim string
+	// also waits until the victim is written to, too; it fails the test; nil: nothing more is waited for.
+	also func()
 }
 
 // note says something for the line of the round.
@@ -75,10 +83,43 @@ func (r *round) poll(cl *kgo.Client, observer string) {
 	r.load.Take(cl.PollFetches(ctx), observer, true)
 }
 
-// any picks a broker; partition picks a partition.
-func (r *round) any() *stack.Broker { return r.Brokers[r.random.IntN(len(r.Brokers))] }
+// any picks a broker.
+func (r *round) any() (*stack.Broker, error) {
+	if r.victim != "" {
+		return r.Leader(r.ctx, r.victim, 0)
+	}
+	return r.Brokers[r.random.IntN(len(r.Brokers))], nil
+}
 
-func (r *round) partition() int32 { return r.random.Int32N(load.Partitions) }
+// leader picks a broker that leads something, and a partition of the load that it leads, where it leads one.
+func (r *round) leader() (b *stack.Broker, partition int32, err error) {
+	partition = r.random.Int32N(load.Partitions)
+	if r.victim == "" {
+		b, err = r.Leader(r.ctx, r.load.Topic, partition)
+		return b, partition, err
+	}
+	if b, err = r.Leader(r.ctx, r.victim, 0); err != nil {
+		return nil, 0, err
+	}
+	leases, err := r.Leases(r.ctx)
+	for _, l := range leases {
+		if l.Topic == r.load.Topic && l.Broker == b.ID {
+			partition = l.Partition
+		}
+	}
+	return b, partition, err
+}
+
+// awaitAcks waits until every partition acknowledged something after since, and the victim something after now.
+func (r *round) awaitAcks(since time.Time) error {
+	if err := r.load.AwaitAcks(r.ctx, since, recoverWithin); err != nil {
+		return err
+	}
+	if r.also != nil {
+		r.also()
+	}
+	return nil
+}
 
 // recoverWithin bounds how long a cluster may take from the repair of the last
 // fault until every partition takes writes: a session that has to run out, a
@@ -92,7 +133,7 @@ func TestRounds(t *testing.T) {
 	seed := number(t, "CHAOS_SEED", 1)
 	random := rand.New(rand.NewPCG(uint64(seed), 0))
 	usable := usableFaults(t, len(s.Brokers))
-	report := newReport()
+	report := report{}
 	var order []fault
 	rounds := number(t, "CHAOS_ROUNDS", 12)
 	for i := range rounds {
@@ -102,22 +143,44 @@ func TestRounds(t *testing.T) {
 		}
 		f := order[0]
 		order = order[1:]
-		r := &round{
-			Stack: s, t: t, ctx: t.Context(), load: l, full: os.Getenv("CHAOS_FULL") != "",
-			random: rand.New(rand.NewPCG(uint64(seed), uint64(i)+1)),
-		}
-		begin := time.Now()
-		gaps, err := r.play(f)
-		report.add(f.name, gaps)
-		t.Logf("round %3d %-22s %5.1f s, longest gap %s, median %s (%s)", i+1, f.name, time.Since(begin).Seconds(),
-			gaps.Max().Round(time.Millisecond), gaps.Median().Round(time.Millisecond), strings.Join(r.details, ", "))
-		require.NoError(t, s.Faults(), "round %d of seed %d: %s: %v", i+1, seed, f.name, err)
-		require.NoError(t, err, "round %d of seed %d: %s", i+1, seed, f.name)
-		require.Empty(t, l.History.Violations(), "round %d of seed %d: %s", i+1, seed, f.name)
+		r := newRound(t, s, l, seed, i)
+		r.judge(f, report)
 	}
 	records := l.End(t, s)
 	t.Logf("%d rounds, seed %d, %d brokers: %d records, none lost, none twice, none out of order; readers got over: %s\n%s",
 		rounds, seed, len(s.Brokers), records, l.Hiccups(), report)
+}
+
+// newRound is round i (from 0) of those that seed chooses.
+func newRound(t *testing.T, s *stack.Stack, l *load.Load, seed, i int) *round {
+	t.Helper()
+	return &round{
+		Stack: s, t: t, ctx: t.Context(), load: l, seed: seed, number: i + 1, full: full(),
+		random: rand.New(rand.NewPCG(uint64(seed), uint64(i)+1)),
+	}
+}
+
+func full() bool { return os.Getenv("CHAOS_FULL") != "" }
+
+// onlyFull leaves a test to full runs: CI has a minute and a half for all of this package.
+func onlyFull(t *testing.T) {
+	t.Helper()
+	if !full() {
+		t.Skip("not in a short run: CHAOS_FULL=1 (make chaos)")
+	}
+}
+
+// judge plays a round and fails the test if anything contradicts.
+func (r *round) judge(f fault, report report) {
+	r.t.Helper()
+	begin := time.Now()
+	gaps, err := r.play(f)
+	report[f.name] = append(report[f.name], gaps.Max())
+	r.t.Logf("round %3d %-22s %5.1f s, longest gap %s, median %s (%s)", r.number, f.name, time.Since(begin).Seconds(),
+		gaps.Max().Round(time.Millisecond), gaps.Median().Round(time.Millisecond), strings.Join(r.details, ", "))
+	require.NoError(r.t, r.Faults(), "round %d of seed %d: %s: %v", r.number, r.seed, f.name, err)
+	require.NoError(r.t, err, "round %d of seed %d: %s", r.number, r.seed, f.name)
+	require.Empty(r.t, r.load.History.Violations(), "round %d of seed %d: %s", r.number, r.seed, f.name)
 }
 
 // smallCaches make a broker read back from the store what is not just written.
@@ -125,7 +188,7 @@ var smallCaches = []string{"--cache-bytes=8MiB", "--tail-cache-bytes=1MiB"}
 
 // play plays one round.
 func (r *round) play(f fault) (history.Gaps, error) {
-	if err := r.load.AwaitAcks(r.ctx, time.Now(), recoverWithin); err != nil {
+	if err := r.awaitAcks(time.Now()); err != nil {
 		return nil, fmt.Errorf("before the fault: %w", err)
 	}
 	before, err := r.Leases(r.ctx)
@@ -139,42 +202,42 @@ func (r *round) play(f fault) (history.Gaps, error) {
 	if err := r.Heal(r.ctx); err != nil {
 		return r.load.History.Gaps(time.Now()), fmt.Errorf("after the fault: %w", err)
 	}
-	err = r.load.AwaitAcks(r.ctx, time.Now(), recoverWithin)
+	err = r.awaitAcks(time.Now())
 	gaps := r.load.History.Gaps(time.Now())
 	if err != nil || !f.still {
 		return gaps, err
 	}
-	after, err := r.Leases(r.ctx)
-	if err != nil {
-		return gaps, err
+	handed, err := unmoved(r.ctx, r.Stack, before)
+	if handed > 0 {
+		r.note("%d leases handed over", handed)
 	}
-	return gaps, r.unmoved(before, after)
+	return gaps, err
 }
 
-// unmoved compares leases: none may have been taken from its holder. Those that a holder handed over, as the controller
-// asks for after an earlier round, are noted.
-func (r *round) unmoved(before, after []stack.Lease) error {
-	alive, err := r.Epochs(r.ctx)
+// unmoved compares leases with those before: none may have been taken from its holder. It counts those that a holder handed
+// over, as the controller may ask for at any time.
+func unmoved(ctx context.Context, s *stack.Stack, before []stack.Lease) (handed int, err error) {
+	after, err := s.Leases(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	handed := 0
+	alive, err := s.Epochs(ctx)
+	if err != nil {
+		return 0, err
+	}
 	for _, l := range before {
 		i := slices.IndexFunc(after, func(a stack.Lease) bool { return a.Topic == l.Topic && a.Partition == l.Partition })
 		switch {
 		case i < 0:
-			return fmt.Errorf("lease %+v is gone", l)
+			return handed, fmt.Errorf("lease %+v is gone", l)
 		case after[i] == l:
 		case l.Holder != 0 && !slices.Contains(alive, l.Holder):
-			return fmt.Errorf("lease %+v was taken from its holder: %+v", l, after[i])
+			return handed, fmt.Errorf("lease %+v was taken from its holder: %+v", l, after[i])
 		default:
 			handed++
 		}
 	}
-	if handed > 0 {
-		r.note("%d leases handed over", handed)
-	}
-	return nil
+	return handed, nil
 }
 
 func usableFaults(t *testing.T, brokers int) (usable []fault) {
@@ -204,18 +267,13 @@ func number(t *testing.T, name string, otherwise int) int {
 // report is the longest gap of each round, by fault.
 type report map[string][]time.Duration
 
-func newReport() report { return report{} }
-
-func (r report) add(name string, gaps history.Gaps) { r[name] = append(r[name], gaps.Max()) }
-
 // String is a table.
 func (r report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-22s %6s   longest gap in acknowledged writes of any partition: median, most\n", "fault", "rounds")
-	for _, f := range faults() {
-		if g := history.Gaps(r[f.name]); len(g) > 0 {
-			fmt.Fprintf(&b, "%-22s %6d   %8s %8s\n", f.name, len(g), g.Median().Round(time.Millisecond), g.Max().Round(time.Millisecond))
-		}
+	for _, name := range slices.Sorted(maps.Keys(r)) {
+		g := history.Gaps(r[name])
+		fmt.Fprintf(&b, "%-22s %6d   %8s %8s\n", name, len(g), g.Median().Round(time.Millisecond), g.Max().Round(time.Millisecond))
 	}
 	return b.String()
 }
