@@ -7,8 +7,8 @@
 // The prefix is streamhouse_. The names of the producer_*, consumer_* and agent_* families, with their types and
 // labels, are a contract with dashboards and alert rules that people already have; testdata/families.golden holds
 // them, and a test compares. A family with labels has no sample until something is recorded: nothing is made up.
-// Families about consumer groups (consumer_lag_*, consumer_last_committed_offset, consumer_current_offset) are
-// registered here so that the names are taken once; they carry samples when a group coordinator exists.
+// Those of consumer groups (consumer_lag_*, consumer_last_committed_offset, consumer_current_offset) are made at each scrape from
+// what the group coordinator tells, see [Lag]: a group is exported by its coordinator alone, and its series go with it.
 //
 // # Recorders
 //

@@ -76,18 +76,6 @@ func (b *builder) histogram(name, help string, buckets []float64) prometheus.Obs
 	return b.histogramVec(name, help, buckets).WithLabelValues()
 }
 
-// registerGroupFamilies takes the names of the consumer-group families. They get samples from the coordinator of a
-// group; a broker without one exports none.
-func registerGroupFamilies(b *builder) {
-	labels := []string{labelTopic, labelPartition, labelGroup}
-	b.gaugeVec("consumer_lag_records",
-		"High watermark minus committed offset, at least 0; no sample where nothing is committed.", labels...)
-	b.gaugeVec("consumer_lag_seconds",
-		"Age of the oldest record not yet committed past; 0 when caught up.", labels...)
-	b.gaugeVec("consumer_last_committed_offset", "Last offset the group committed.", labels...)
-	b.gaugeVec("consumer_current_offset", "Highest offset fetched by the group, where known.", labels...)
-}
-
 // Label names.
 const (
 	labelTopic     = "topic"

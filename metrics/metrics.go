@@ -33,6 +33,7 @@ type Options struct {
 type Metrics struct {
 	Producer *Producer // the Produce path
 	Consumer *Consumer // the Fetch path
+	Lag      *Lag      // where consumer groups are
 	Agent    *Agent    // connections, requests, leases, writes of this broker
 	Flush    *Flush    // log objects from open to committed
 
@@ -69,6 +70,7 @@ func New(o Options) *Metrics {
 		registry: b.reg, series: s,
 		Producer: newProducer(b, s),
 		Consumer: newConsumer(b, s),
+		Lag:      newLag(b, o),
 		Agent:    newAgent(b, s),
 		Flush:    newFlush(b),
 		Store:    newOps(b, "objstore", "object store", true),
@@ -80,7 +82,6 @@ func New(o Options) *Metrics {
 		TailCache:  caches.cache("tail"),
 		BlockCache: caches.cache("block"),
 	}
-	registerGroupFamilies(b)
 	b.gaugeVec("build_info", "1, labelled with what was built.", "version", "go_version").
 		WithLabelValues(o.Version, runtime.Version()).Set(1)
 	b.reg.MustRegister(

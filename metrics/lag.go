@@ -1,0 +1,144 @@
+package metrics
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// LagSample is where one group is in one partition.
+type LagSample struct {
+	Group, Topic string
+	Partition    int32
+	// Committed is the last committed offset, and Lag the records from it up to the high watermark; -1 when not known.
+	Committed, Lag int64
+	// Seconds is the age of the oldest record not yet committed past, 0 when caught up; NaN when not known.
+	Seconds float64
+	// Position is the highest offset fetched by the group; -1 when not known.
+	Position int64
+}
+
+// Lag exports where groups are: the families consumer_lag_records, consumer_lag_seconds, consumer_last_committed_offset and
+// consumer_current_offset. Their samples are made at each scrape from what a source tells, so they are as of the scrape, and
+// those of a group that was deleted, or whose coordinator is another broker now, are gone with it. The method of a nil Lag
+// does nothing.
+type Lag struct {
+	source atomic.Pointer[func(yield func(LagSample))]
+	max    int
+
+	records, seconds, committed, position *prometheus.Desc
+	folded                                *prometheus.Desc
+}
+
+func newLag(b *builder, o Options) *Lag {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		b.note(name, Gauge, help, labels)
+		return prometheus.NewDesc(namespace+"_"+name, help, labels, nil)
+	}
+	labels := []string{labelTopic, labelPartition, labelGroup}
+	l := &Lag{
+		max: o.MaxPartitions,
+		records: desc("consumer_lag_records",
+			"High watermark minus committed offset, at least 0; no sample where nothing is committed.", labels...),
+		seconds: desc("consumer_lag_seconds",
+			"Age of the oldest record not yet committed past; 0 when caught up.", labels...),
+		committed: desc("consumer_last_committed_offset", "Last offset the group committed.", labels...),
+		position:  desc("consumer_current_offset", "Highest offset fetched by the group, where known.", labels...),
+		folded: desc("metrics_folded_group_partitions",
+			`Partitions of groups without lag of their own, told under partition="": records summed, seconds the largest.`),
+	}
+	b.reg.MustRegister(l)
+	return l
+}
+
+// Tell sets the source: it is called at each scrape, possibly at the same time, and yields each partition of each group that
+// is this broker's to tell of, once.
+func (l *Lag) Tell(source func(yield func(LagSample))) {
+	if l != nil {
+		l.source.Store(&source)
+	}
+}
+
+// Describe implements [prometheus.Collector].
+func (l *Lag) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{l.records, l.seconds, l.committed, l.position, l.folded} {
+		ch <- d
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (l *Lag) Collect(ch chan<- prometheus.Metric) {
+	var all []LagSample
+	if source := l.source.Load(); source != nil {
+		(*source)(func(s LagSample) { all = append(all, s) })
+	}
+	folded := 0
+	if len(all) > l.max {
+		folded = len(all)
+		all = foldLags(all)
+	}
+	ch <- prometheus.MustNewConstMetric(l.folded, prometheus.GaugeValue, float64(folded))
+	for i := range all {
+		s := &all[i]
+		partition := ""
+		if s.Partition >= 0 {
+			partition = strconv.Itoa(int(s.Partition))
+		}
+		send := func(d *prometheus.Desc, v float64) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, s.Topic, partition, s.Group)
+		}
+		if s.Lag >= 0 {
+			send(l.records, float64(s.Lag))
+		}
+		if !math.IsNaN(s.Seconds) {
+			send(l.seconds, s.Seconds)
+		}
+		if s.Committed >= 0 {
+			send(l.committed, float64(s.Committed))
+		}
+		if s.Position >= 0 {
+			send(l.position, float64(s.Position))
+		}
+	}
+}
+
+// foldLags makes one sample of each group and topic. Offsets of several partitions make no sum that says anything, but they
+// say whether a group moves at all, which alerts ask: so they are summed, too.
+func foldLags(all []LagSample) []LagSample {
+	type key struct{ group, topic string }
+	sums := make(map[key]*LagSample)
+	for i := range all {
+		s := &all[i]
+		k := key{s.Group, s.Topic}
+		sum := sums[k]
+		if sum == nil {
+			sum = &LagSample{Group: s.Group, Topic: s.Topic, Partition: -1, Committed: -1, Lag: -1, Seconds: math.NaN(), Position: -1}
+			sums[k] = sum
+		}
+		add(&sum.Committed, s.Committed)
+		add(&sum.Lag, s.Lag)
+		add(&sum.Position, s.Position)
+		if math.IsNaN(sum.Seconds) || s.Seconds > sum.Seconds {
+			sum.Seconds = s.Seconds
+		}
+	}
+	out := make([]LagSample, 0, len(sums))
+	for _, k := range slices.SortedFunc(maps.Keys(sums), func(a, b key) int {
+		return cmp.Or(cmp.Compare(a.group, b.group), cmp.Compare(a.topic, b.topic))
+	}) {
+		out = append(out, *sums[k])
+	}
+	return out
+}
+
+// add sums what is known: -1 is not.
+func add(sum *int64, n int64) {
+	if n >= 0 {
+		*sum = max(*sum, 0) + n
+	}
+}
