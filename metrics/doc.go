@@ -40,5 +40,5 @@
 // [Server] answers /health while the process lives; /ready with 200, or 503 and the reason, from a function it is
 // given; /metrics in the exposition format. Before a scrape the same function sets streamhouse_agent_ready, so the gauge and
 // /ready cannot disagree for longer than a scrape. Connections, header sizes, times and concurrent scrapes are
-// bounded. net/http/pprof is served only when asked for.
+// bounded. /v1/groups and /v1/groups/{group}/lag answer in JSON what docs/openapi.yaml says, from [Groups]. net/http/pprof is served only when asked for.
 package metrics

@@ -37,13 +37,15 @@ type ServerOptions struct {
 	// possibly at the same time, with a context that ends after two seconds; an answer later than that is "not ready".
 	// Nil means always ready.
 	Ready func(ctx context.Context) error
+	// Groups answers /v1/groups; nil: there is no such path.
+	Groups Groups
 	// Pprof serves net/http/pprof under /debug/pprof.
 	Pprof bool
 	// Logger hears of failures to serve. Nil discards.
 	Logger *slog.Logger
 }
 
-// Server serves /health, /ready, /metrics and, when asked, /debug/pprof.
+// Server serves /health, /ready, /metrics and, when asked, /v1/groups and /debug/pprof.
 type Server struct {
 	opts     ServerOptions
 	http     *http.Server
@@ -125,7 +127,7 @@ func (s *Server) check(ctx context.Context) error {
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		writeText(w, http.StatusOK, "streamhouse: /health /ready /metrics\n")
+		writeText(w, http.StatusOK, "streamhouse: /health /ready /metrics /v1/groups\n")
 	})
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		writeText(w, http.StatusOK, "ok\n")
@@ -147,6 +149,9 @@ func (s *Server) handler() http.Handler {
 			s.opts.Metrics.Agent.Ready(s.check(r.Context()) == nil)
 			scrape.ServeHTTP(w, r)
 		})
+	}
+	if s.opts.Groups != nil {
+		s.handleGroups(mux)
 	}
 	if s.opts.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
