@@ -33,6 +33,7 @@ type Node struct {
 	pool      *slab.Pool
 	engine    *storage.Engine // set before phase is serving
 	broker    *broker.Broker
+	groups    groups
 	http      *metrics.Server
 	phase     atomic.Pointer[string] // why it is not ready, or ""
 	listeners []net.Listener
@@ -51,6 +52,7 @@ func Start(ctx context.Context, cfg config.Config, version string, log *slog.Log
 		}
 	}()
 	n.metrics = metrics.New(metrics.Options{MaxPartitions: cfg.MaxPartitionMetrics, Version: version, Logger: log})
+	n.metrics.Lag.Tell(n.groups.scraped)
 	n.watch = newObserver(n.metrics)
 	n.pool = slab.NewPool(cfg.BufferBytes / 4)
 	for _, step := range []func(context.Context) error{n.openData, n.listen, n.identify, n.openEngine, n.openBroker} {
@@ -84,7 +86,7 @@ func (n *Node) listen(ctx context.Context) error {
 		return nil
 	}
 	server, err := metrics.NewServer(ctx, metrics.ServerOptions{
-		Addr: n.cfg.HTTPAddr, Metrics: n.metrics, Ready: n.ready, Pprof: n.cfg.Pprof, Logger: n.log,
+		Addr: n.cfg.HTTPAddr, Metrics: n.metrics, Ready: n.ready, Groups: &n.groups, Pprof: n.cfg.Pprof, Logger: n.log,
 	})
 	if err != nil {
 		return fmt.Errorf("--http-addr: %w", err)

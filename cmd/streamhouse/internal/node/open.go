@@ -139,6 +139,7 @@ func (n *Node) openBroker(ctx context.Context) error {
 	if n.broker, err = broker.New(cfg); err != nil {
 		return fmt.Errorf("make the broker: %w", err)
 	}
+	n.groups.broker.Store(n.broker)
 	return n.broker.RefreshTopics(ctx)
 }
 

@@ -1,0 +1,267 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/streamhouse/streamhouse/broker/group"
+	"github.com/streamhouse/streamhouse/broker/group/coordinator"
+	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/catalog/lease"
+	"github.com/streamhouse/streamhouse/storage"
+)
+
+// Backlogs is the part of a log that lag is computed from. The storage engine has it.
+type Backlogs interface {
+	// Backlog tells what lies in a partition from an offset on, also of partitions that this broker does not lead.
+	Backlog(ctx context.Context, tp catalog.TopicPartition, offset int64) (storage.Backlog, error)
+	// Know prepares for the Backlog of many partitions.
+	Know(ctx context.Context, tps []catalog.TopicPartition) error
+}
+
+// ErrNoGroup is the error of a group that does not exist.
+var ErrNoGroup = errors.New("there is no such group")
+
+// Lag is where a group is in one partition.
+type Lag struct {
+	// Committed is the committed offset; -1 when nothing is committed.
+	Committed int64
+	// HighWatermark is at most about a second old; -1 when nobody could tell: the topic is gone, or this broker does not
+	// follow the partition at the moment.
+	HighWatermark int64
+	// Records is HighWatermark less Committed, at least 0; -1 when one of them is not known.
+	Records int64
+	// Age is that of the oldest record not yet committed past, by its timestamp as the index of batches has it; 0 when caught
+	// up, -1 when not known.
+	Age time.Duration
+	// Member is the member id of the owner, or empty.
+	Member string
+}
+
+// PartitionLag is a Lag and what it is of.
+type PartitionLag struct {
+	Topic     string
+	Partition int32
+	Lag
+}
+
+// GroupLag is the lag of a group.
+type GroupLag struct {
+	Group      string
+	Kind       catalog.GroupKind
+	State      string // Kafka's name
+	Members    int
+	Partitions []PartitionLag // by topic, partition
+}
+
+// Lag tells the lag of one group in one partition. It is known of partitions that the group has committed an offset of, or a
+// member is assigned; of others Committed is -1. ErrNoGroup; the catalog's errors when the group's coordinator is another
+// broker. Safe for concurrent use.
+func (b *Broker) Lag(ctx context.Context, groupID, topic string, partition int32) (Lag, error) {
+	g, err := b.GroupLag(ctx, groupID, func(t string, p int32) bool { return t == topic && p == partition })
+	switch {
+	case err != nil:
+		return Lag{}, err
+	case len(g.Partitions) == 0:
+		return Lag{Committed: -1, HighWatermark: -1, Records: -1, Age: -1}, nil
+	}
+	return g.Partitions[0].Lag, nil
+}
+
+// GroupLag tells the lag of a group in the partitions that keep chooses; nil chooses all. A group that this broker coordinates
+// is asked as it is now, any other is read from the catalog, where committed offsets are exact and members as of their
+// last change. Errors as of Lag.
+func (b *Broker) GroupLag(ctx context.Context, groupID string, keep func(topic string, partition int32) bool) (GroupLag, error) {
+	var out GroupLag
+	found := false
+	err := b.withGroup(ctx, groupID, func(g *group.Group) {
+		if _, ok := g.List(); ok || hasOffsets(g) {
+			out, found = positions(g, keep), true
+		}
+	})
+	if err == nil && !found {
+		err = ErrNoGroup
+	}
+	if err != nil {
+		return GroupLag{}, fmt.Errorf("lag of group %q: %w", groupID, err)
+	}
+	b.addBacklogs(ctx, []GroupLag{out})
+	return out, nil
+}
+
+func hasOffsets(g *group.Group) bool {
+	for range g.Offsets() {
+		return true
+	}
+	return false
+}
+
+// CoordinatedLags tells the lag of all groups that this broker coordinates, in no order. ErrLoading of the coordinator while
+// a shard is being read.
+func (b *Broker) CoordinatedLags(ctx context.Context) ([]GroupLag, error) {
+	if b.groups == nil {
+		return nil, nil
+	}
+	var all []GroupLag
+	if err := b.groups.Each(ctx, func(g *group.Group) { all = append(all, positions(g, nil)) }); err != nil {
+		return nil, fmt.Errorf("look at the groups: %w", err)
+	}
+	b.addBacklogs(ctx, all)
+	return all, nil
+}
+
+// Groups lists groups of the whole cluster with id > after, by id, at most limit, without their partitions, and the node id
+// of the coordinator of each, -1 for none.
+func (b *Broker) Groups(ctx context.Context, after string, limit int) ([]GroupLag, []int32, error) {
+	recs, err := b.cfg.Catalog.ReadGroups(ctx, -1, after, limit)
+	if err != nil {
+		return nil, nil, fmt.Errorf("list groups: %w", err)
+	}
+	out, nodes := make([]GroupLag, 0, len(recs)), make([]int32, 0, len(recs))
+	fleet := b.fleet()
+	for i := range recs {
+		g := GroupLag{Group: recs[i].ID, Kind: recs[i].Kind, State: recs[i].Phase, Members: len(recs[i].Members)}
+		if b.groups != nil { // as it is now, if this broker knows
+			_ = b.groups.Read(ctx, g.Group, func(now *group.Group) {
+				if _, ok := now.List(); ok {
+					g.Kind, g.State, g.Members = now.Kind(), now.Phase(), len(now.Members())
+				}
+			})
+		}
+		out = append(out, g)
+		shard := catalog.TopicPartition{Topic: lease.GroupsID, Partition: coordinator.ShardOf(g.Group, lease.GroupsPartitions)}
+		node, _ := b.leaderOf(fleet, shard)
+		nodes = append(nodes, node)
+	}
+	return out, nodes, nil
+}
+
+// withGroup shows a group: its machine where this broker coordinates it, otherwise what the catalog has of it.
+func (b *Broker) withGroup(ctx context.Context, id string, f func(*group.Group)) error {
+	if b.groups != nil {
+		err := b.groups.Read(ctx, id, f)
+		if err == nil || !errors.Is(err, coordinator.ErrNotCoordinator) && !errors.Is(err, coordinator.ErrLoading) {
+			return err
+		}
+	}
+	rec, err := b.cfg.Catalog.ReadGroup(ctx, id)
+	switch {
+	case errors.Is(err, catalog.ErrNotFound):
+		return ErrNoGroup
+	case err != nil:
+		return err
+	}
+	g, err := group.Load(rec, group.DefaultConfig(), b.groupTopics(b.topics.load()), time.Now())
+	if err != nil {
+		return err
+	}
+	f(g)
+	return nil
+}
+
+// positions are the partitions of a group with committed offsets and owners; high watermarks are filled in by addBacklogs.
+func positions(g *group.Group, keep func(string, int32) bool) GroupLag {
+	out := GroupLag{Group: g.ID(), Kind: g.Kind(), State: g.Phase()}
+	at := make(map[catalog.GroupPartition]int)
+	entry := func(p catalog.GroupPartition) *PartitionLag {
+		if keep != nil && !keep(p.Topic, p.Partition) {
+			return nil
+		}
+		i, ok := at[p]
+		if !ok {
+			i = len(out.Partitions)
+			at[p] = i
+			out.Partitions = append(out.Partitions, PartitionLag{
+				Topic: p.Topic, Partition: p.Partition, Lag: Lag{Committed: -1, HighWatermark: -1, Records: -1, Age: -1},
+			})
+		}
+		return &out.Partitions[i]
+	}
+	for o := range g.Offsets() {
+		if e := entry(catalog.GroupPartition{Topic: o.Topic, Partition: o.Partition}); e != nil {
+			e.Committed = o.Offset
+		}
+	}
+	members := g.Members()
+	out.Members = len(members)
+	for i := range members {
+		for _, p := range members[i].Partitions {
+			if e := entry(p); e != nil {
+				e.Member = members[i].ID
+			}
+		}
+	}
+	slices.SortFunc(out.Partitions, func(a, b PartitionLag) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	return out
+}
+
+// backlogAtOnce is how many partitions are looked at at the same time where the store has to be asked.
+const backlogAtOnce = 16
+
+// addBacklogs fills in high watermarks, records and ages. What cannot be told stays -1.
+func (b *Broker) addBacklogs(ctx context.Context, groups []GroupLag) {
+	log, ok := b.cfg.Log.(Backlogs)
+	if !ok {
+		return
+	}
+	im := b.topics.load()
+	type ask struct {
+		tp catalog.TopicPartition
+		to *Lag
+	}
+	var asks []ask
+	var tps []catalog.TopicPartition
+	for i := range groups {
+		for j := range groups[i].Partitions {
+			p := &groups[i].Partitions[j]
+			if t := im.byName[p.Topic]; t != nil && t.has(p.Partition) {
+				asks = append(asks, ask{t.partition(p.Partition), &p.Lag})
+				tps = append(tps, t.partition(p.Partition))
+			}
+		}
+	}
+	if err := log.Know(ctx, tps); err != nil {
+		b.limited.warn("cannot tell the lag of groups", "error", err)
+		return
+	}
+	now := time.Now()
+	one := func(a ask) {
+		found, err := log.Backlog(ctx, a.tp, max(a.to.Committed, 0))
+		if err != nil {
+			if !errors.Is(err, storage.ErrNotLeader) && ctx.Err() == nil {
+				b.limited.warn("cannot tell the lag of groups", "partition", a.tp, "error", err)
+			}
+			return
+		}
+		a.to.HighWatermark = found.HighWatermark
+		if a.to.Committed < 0 {
+			return
+		}
+		a.to.Records = max(found.HighWatermark-a.to.Committed, 0)
+		a.to.Age = 0
+		if found.Oldest >= 0 && a.to.Records > 0 {
+			a.to.Age = max(now.Sub(time.UnixMilli(found.Oldest)), 0)
+		}
+	}
+	var wg sync.WaitGroup
+	next := make(chan ask)
+	for range min(backlogAtOnce, len(asks)) {
+		wg.Go(func() {
+			for a := range next {
+				one(a)
+			}
+		})
+	}
+	for _, a := range asks {
+		next <- a
+	}
+	close(next)
+	wg.Wait()
+}
