@@ -35,6 +35,7 @@ type cli struct {
 	Brokers brokersCmd `cmd:"" help:"Show the brokers of a cluster."`
 	Leases  leasesCmd  `cmd:"" help:"Show which broker leads which partition."`
 	Move    moveCmd    `cmd:"" help:"Drain a broker; move partitions from one broker to another."`
+	Group   groupCmd   `cmd:"" help:"List, describe, reset and delete consumer groups; show their lag."`
 	Migrate migrateCmd `cmd:"" help:"Bring the catalog's schema up to date, or show how it is."`
 	Restore restoreCmd `cmd:"" help:"Make a catalog fit for use that was put back to an earlier state."`
 	Version versionCmd `cmd:"" help:"Say which version this is."`

@@ -53,6 +53,8 @@ func (f *clientFlags) explain(what string, err error) error {
 		hint = "; `streamhouse topic list` shows which topics there are"
 	case errors.Is(err, kerr.TopicAlreadyExists):
 		hint = "; `streamhouse topic alter` changes one"
+	case errors.Is(err, kerr.GroupIDNotFound):
+		hint = "; `streamhouse group list` shows which groups there are"
 	}
 	return fmt.Errorf("%s: %w%s", what, err, hint)
 }
