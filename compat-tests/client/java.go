@@ -49,6 +49,11 @@ func Java(ctx context.Context, stdin io.Reader, tool string, args ...string) ([]
 	return out, nil
 }
 
+// JavaArgs is the command line of one of Apache Kafka's tools, for "java".
+func JavaArgs(tool string, args ...string) []string {
+	return javaArgs(tool, []string{"-XX:TieredStopAtLevel=1", "-Xmx128m"}, args)
+}
+
 func javaArgs(tool string, jvm, args []string) []string {
 	all := append([]string{
 		"-XX:+UseSerialGC", "-Dfile.encoding=UTF-8", "-Dlog4j2.configurationFile=" + filepath.Join(Root(), "clients", "java", "log4j2.yaml"),
