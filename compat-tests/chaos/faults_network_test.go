@@ -48,7 +48,10 @@ func cutCatalog(r *round) error {
 // forgetCatalog has Postgres find a broker's connections reset, of which the
 // broker sees nothing: others take over long before its session ends.
 func forgetCatalog(r *round) error {
-	b := r.any()
+	b, err := r.any()
+	if err != nil {
+		return err
+	}
 	r.note("broker %d", b.ID)
 	b.Postgres.Forget()
 	r.hold(time.Second, 8*time.Second, 20*time.Second)
