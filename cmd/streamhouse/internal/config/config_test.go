@@ -429,3 +429,9 @@ func FuzzParseSize(f *testing.F) {
 		}
 	})
 }
+
+func TestWithGroupDefaultsIsWhatKongSets(t *testing.T) {
+	f, err := parse(t, "")
+	require.NoError(t, err)
+	require.Equal(t, f, f.WithGroupDefaults())
+}

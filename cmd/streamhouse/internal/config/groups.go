@@ -9,6 +9,19 @@ import (
 	"github.com/streamhouse/streamhouse/broker/group"
 )
 
+// WithGroupDefaults sets what concerns groups to what kong would: for those who make Flags without it.
+func (f Flags) WithGroupDefaults() Flags {
+	g := group.DefaultConfig()
+	f.GroupInitialRebalanceDelay = g.InitialRebalanceDelay
+	f.GroupMinSessionTimeout, f.GroupMaxSessionTimeout = g.SessionTimeoutMin, g.SessionTimeoutMax
+	f.GroupMaxSize, f.GroupConsumerMaxSize = g.MaxSize, g.ConsumerMaxSize
+	f.GroupConsumerSessionTimeout, f.GroupConsumerHeartbeatInterval = g.ConsumerSessionTimeout, g.ConsumerHeartbeatInterval
+	f.GroupConsumerAssignors, f.GroupConsumerMigrationPolicy = g.ConsumerAssignors, string(g.Migration)
+	f.OffsetsRetention, f.OffsetsRetentionCheckInterval, f.OffsetsCommitTimeout = g.OffsetRetention, g.OffsetCheck, 5*time.Second
+	f.OffsetMetadataMaxBytes = Size(g.OffsetMetadataMax)
+	return f
+}
+
 // group are the configs of groups.
 func (f Flags) group() group.Config {
 	g := group.DefaultConfig()

@@ -51,7 +51,7 @@ func (f Flags) Resolve() (Locations, error) {
 		MaxConnections: 1, MaxConnectionsPerIP: 1, MaxRequestBytes: 1 * config.MiB, MemoryLimit: 512 * config.MiB,
 		BrokerID: -1, ShutdownTimeout: time.Second, LogLevel: "info", LogFormat: "text", MaxPartitionMetrics: 1,
 	}
-	c, err := all.Resolve()
+	c, err := all.WithGroupDefaults().Resolve()
 	if err != nil {
 		return Locations{}, err
 	}

@@ -39,6 +39,7 @@ func settings(t *testing.T, dir string, change ...func(*config.Flags)) config.Co
 		MemoryLimit: 512 * config.MiB, BrokerID: -1, ShutdownTimeout: 20 * time.Second,
 		LogLevel: "info", LogFormat: "text", MaxPartitionMetrics: 1000,
 	}
+	f = f.WithGroupDefaults()
 	for _, c := range change {
 		c(&f)
 	}
