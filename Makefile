@@ -109,6 +109,10 @@ fmt: $(GOLANGCI) ## Format all Go files as lint wants them.
 fuzz: ## Run each fuzz target for FUZZTIME (30s).
 	scripts/fuzz $(FUZZTIME)
 
+.PHONY: groups
+groups: build clients ## Have members of consumer groups by ten clients join, crash, leave and resume; minutes.
+	cd compat-tests && go test -count=1 -parallel 2 -timeout 30m ./groups
+
 .PHONY: postgres-versions
 postgres-versions: ## Test catalog/postgres against Postgres 14, 15, 16 and 17, fetched from Maven Central (10 minutes).
 	for v in 14 15 16 17; do \

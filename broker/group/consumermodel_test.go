@@ -640,7 +640,7 @@ func matches(tb testing.TB, regex, name string) bool {
 }
 
 var (
-	modelRuns = flag.Uint64("model-runs", 40, "runs of TestConsumerModel")
+	modelRuns = flag.Uint64("model-runs", 15, "runs of TestConsumerModel")
 	modelSeed = flag.Uint64("model-seed", 0, "the first run's seed")
 )
 

@@ -20,7 +20,7 @@ import (
 
 var (
 	randomSeed = flag.Uint64("seed", 0, "the one seed to play in TestRandomClassic; 0: some")
-	randomRuns = flag.Int("runs", 150, "how many seeds to play in TestRandomClassic")
+	randomRuns = flag.Int("runs", 20, "how many seeds to play in TestRandomClassic")
 )
 
 // TestRandomClassic plays random lists of events, with clients that behave and clients that do not, writes that are slow, and
