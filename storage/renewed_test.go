@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -42,13 +43,26 @@ func TestRenewalsAreToldWithTheirOutcome(t *testing.T) {
 		w := newWorld(t, 1)
 		deaf := &deafCatalog{Catalog: w.cat}
 		w.cat = deaf
+		var mu sync.Mutex
 		var told []string
-		e := w.open(ttl, func(c *Config) { c.Hooks.Renewed = func(status string) { told = append(told, status) } })
+		e := w.open(ttl, func(c *Config) {
+			c.Hooks.Renewed = func(status string) {
+				mu.Lock()
+				defer mu.Unlock()
+				told = append(told, status)
+			}
+		})
+		heard := func() []string {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(told)
+		}
 		next := func() string {
 			<-time.After(bubbleTTL / 3)
 			synctest.Wait()
-			require.NotEmpty(t, told)
-			return told[len(told)-1]
+			all := heard()
+			require.NotEmpty(t, all)
+			return all[len(all)-1]
 		}
 		<-time.After(time.Millisecond) // between two of them
 		require.Equal(t, "ok", next())
@@ -61,7 +75,7 @@ func TestRenewalsAreToldWithTheirOutcome(t *testing.T) {
 		require.Equal(t, "lost", next())
 		require.Equal(t, "ok", next(), "of the epoch after it")
 		require.Greater(t, e.Epoch(), epoch)
-		require.Equal(t, []string{"ok", "error", "ok", "lost", "ok"}, told)
+		require.Equal(t, []string{"ok", "error", "ok", "lost", "ok"}, heard())
 		e.Kill()
 	})
 }
