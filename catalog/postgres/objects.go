@@ -197,12 +197,15 @@ func (c *Catalog) ForgetRetired(ctx context.Context, ids []int64) error {
 }
 
 // KnownObjects implements [catalog.Manifest]. Neither the tail nor the retired lists have an index on keys, which each
-// commit and merge would pay for: they are scanned, once per call, and they are short.
+// commit and merge would pay for: they are scanned, once per call. With key = ANY($1) a plan made without the parameter
+// compares every key with every other, for tens of seconds where merges retired tens of thousands; a sub-select under IS TRUE,
+// which cannot become a join, is hashed.
 func (c *Catalog) KnownObjects(ctx context.Context, keys []string) (map[string]bool, error) {
 	var known map[string]bool
 	err := c.read(ctx, "look up object keys", `SELECT o.key FROM unnest($1::text[]) AS a (key) JOIN catalog_objects o ON o.key = a.key
-		UNION ALL SELECT key FROM catalog_tail WHERE key = ANY($1)
-		UNION ALL SELECT k.key FROM catalog_retired r, unnest(r.keys) AS k (key) WHERE k.key = ANY($1)`, []any{keys},
+		UNION ALL SELECT key FROM catalog_tail WHERE (key IN (SELECT unnest($1::text[]))) IS TRUE
+		UNION ALL SELECT k.key FROM catalog_retired r, unnest(r.keys) AS k (key) WHERE (k.key IN (SELECT unnest($1::text[]))) IS TRUE`,
+		[]any{keys},
 		func() { known = make(map[string]bool, len(keys)) }, func(r pgx.Rows) error {
 			var key string
 			err := r.Scan(&key)

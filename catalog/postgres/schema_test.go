@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -151,4 +152,25 @@ func TestPlans(t *testing.T) {
 	_, err = conn.Exec(t.Context(), "ANALYZE")
 	require.NoError(t, err)
 	check("analysed")
+}
+
+// TestKnownObjectsAmongManyRetired asks what the search for orphans asks, while merges have retired more than the sweep could
+// delete. Asked again and again the statement is planned without its parameter, and must still not compare each key with each.
+func TestKnownObjectsAmongManyRetired(t *testing.T) {
+	url := postgrestest.New(t)
+	c := open(t, postgres.Options{URL: url})
+	const key = "'log/2026112716/99b9a65339ac4adbacf59c04bb50a19b/000000000025-' || lpad("
+	_, err := connect(t, url).Exec(t.Context(), `INSERT INTO catalog_retired (id, at, keys)
+		SELECT i / 1024, now(), array_agg(`+key+`i::text, 12, '0') || '-001') FROM generate_series(0, 99999) i GROUP BY 1`)
+	require.NoError(t, err)
+	asked := make([]string, 4096)
+	for i := range asked {
+		asked[i] = fmt.Sprintf("log/2026112716/99b9a65339ac4adbacf59c04bb50a19b/000000000025-%012d-001", 99990+i)
+	}
+	for range 7 { // from the sixth on Postgres may plan once for all
+		known, err := c.KnownObjects(t.Context(), asked)
+		require.NoError(t, err)
+		require.Len(t, known, 10)
+		require.True(t, known[asked[9]])
+	}
 }
