@@ -42,18 +42,27 @@ func (p *planner) swap(hot, cold int) {
 	}
 	for _, give := range gives {
 		l := &p.leases[give]
-		if !p.fits(give, cold) {
-			continue
-		}
-		if p.seats[hot].count > p.seats[cold].count {
+		fits := p.fits(give, cold)
+		if fits && p.seats[hot].count > p.seats[cold].count {
 			try(give, -1, l.load)
 		}
-		// The best partner has the load that is too much of l's. Its neighbours are tried for the zone's sake.
+		// The best partner has the load that is too much of l's. On either side of that the nearest is taken that suits the
+		// zones: many of them may be of a topic that has its share there. Two of one topic always do.
 		want := l.load - gap/2
 		at := sort.Search(len(takes), func(i int) bool { return p.leases[takes[i]].load >= want })
-		for i := max(0, at-4); i < min(len(takes), at+4); i++ {
-			if take := takes[i]; p.fits(take, hot) {
+		suits := func(take int) bool {
+			return p.leases[take].tp.Topic == l.tp.Topic || fits && p.fits(take, hot)
+		}
+		for i := at; i < min(len(takes), at+maxCandidates); i++ {
+			if take := takes[i]; suits(take) {
 				try(give, take, l.load-p.leases[take].load)
+				break
+			}
+		}
+		for i := at - 1; i >= max(0, at-maxCandidates); i-- {
+			if take := takes[i]; suits(take) {
+				try(give, take, l.load-p.leases[take].load)
+				break
 			}
 		}
 	}
@@ -78,8 +87,8 @@ func (p *planner) byLoad(seat int) []int {
 	return out
 }
 
-// fits tells whether a lease may go to a seat for load alone: its topic must not get more in that zone than the zone's
-// share, rounded up.
+// fits tells whether a lease may go to a seat for load alone, without another of its topic coming back: its topic must not
+// get more in that zone than the zone's share, rounded up.
 func (p *planner) fits(i, seat int) bool {
 	l := &p.leases[i]
 	z := p.seats[seat].zone
