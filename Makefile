@@ -25,7 +25,7 @@ COMPAT_RECORDS   ?= 2000
 COMPAT_KILLS     ?= 50
 COMPAT_REPORT    := $(CURDIR)/compat-tests/.clients/report.txt
 COMPAT_TIMEOUT   ?= 15m
-# Clusters of real processes being broken; `make chaos` breaks one CHAOS_ROUNDS times, CI six times.
+# Clusters of real processes being broken; `make chaos` breaks one CHAOS_ROUNDS times, CI four times.
 CHAOS_PACKAGES   := ./chaos ./chaos/proxy ./chaos/history
 CHAOS_ROUNDS     ?= 200
 CHAOS_SEED       ?= $(shell date +%s)

@@ -13,7 +13,7 @@
 // restored to an earlier time; networks cut for real (TestCables); leases that the
 // controller moves (TestBalance).
 //
-//	CHAOS_ROUNDS    rounds of TestRounds (default 6; `make chaos`: 200)
+//	CHAOS_ROUNDS    rounds of TestRounds (default 4; `make chaos`: 200)
 //	CHAOS_SEED      which rounds (default 1)
 //	CHAOS_BROKERS   brokers (default 3)
 //	CHAOS_FAULTS    only faults whose names match this regular expression

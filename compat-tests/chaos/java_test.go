@@ -21,7 +21,7 @@ import (
 )
 
 // javaFaults are those of a short run; a full one has all.
-var javaFaults = []string{"kill-leader", "cut-catalog", "rolling-restart"}
+var javaFaults = []string{"kill-leader", "cut-catalog"}
 
 // TestJava breaks a cluster to which Apache Kafka's own producer writes, with its default idempotence: once in each way there
 // is, in a full run. The leader of the one partition it writes to is who is hit, where a fault hits one. It cannot be asked

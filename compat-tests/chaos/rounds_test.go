@@ -135,7 +135,7 @@ func TestRounds(t *testing.T) {
 	usable := usableFaults(t, len(s.Brokers))
 	report := report{}
 	var order []fault
-	rounds := number(t, "CHAOS_ROUNDS", 6)
+	rounds := number(t, "CHAOS_ROUNDS", 4)
 	for i := range rounds {
 		if len(order) == 0 { // each comes once before any comes again
 			order = slices.Clone(usable)
