@@ -198,7 +198,7 @@ func TestPutAnsweredEarly(t *testing.T) {
 
 // TestPutReleasesItsSlices: when Put returns, whatever the way, nobody reads the slices. The race detector sees if not.
 func TestPutReleasesItsSlices(t *testing.T) {
-	s, _ := throughProxy(t, func(o *Options) { o.RetryFor = 10 * time.Millisecond; o.StallTimeout = 100 * time.Millisecond },
+	s, _ := throughProxy(t, func(o *Options) { o.RetryFor = 10 * time.Millisecond; o.StallTimeout = 500 * time.Millisecond },
 		func(_ *proxy, kind string, n int, w http.ResponseWriter, r *http.Request) {
 			_, _ = io.CopyN(io.Discard, r.Body, int64(n)*100_000)
 			switch n % 3 {
