@@ -92,7 +92,7 @@ func (b *Broker) startProduce(ctx context.Context, r *request) *produceCall {
 			case t.internal:
 				f = &failure{code: codeInvalidTopic, msg: msgInternalTopic}
 			default:
-				f = b.appendSettled(c.ctx, r, t.partition(part.Partition), func() *failure {
+				f = b.appendSettled(c.ctx, r, t.partition(part.Partition), func() *failure { //nolint:contextcheck // the connection's
 					return b.appendBatch(c, r, t, rt.Partitions[j].Records, part)
 				})
 			}

@@ -107,7 +107,7 @@ func TestFindCoordinator(t *testing.T) {
 	c := tb.dial()
 	req := kmsg.NewPtrFindCoordinatorRequest()
 	req.CoordinatorKey, req.CoordinatorKeys = "g", []string{"g", "h"}
-	for version := int16(0); version <= 6; version++ {
+	for version := range int16(7) {
 		resp := ask(c, req, version).(*kmsg.FindCoordinatorResponse)
 		if version < 4 {
 			require.Equal(t, "NONE", names(resp.ErrorCode))

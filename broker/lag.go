@@ -219,8 +219,9 @@ func (b *Broker) addBacklogs(ctx context.Context, groups []GroupLag) {
 	var asks []ask
 	var tps []catalog.TopicPartition
 	for i := range groups {
-		for j := range groups[i].Partitions {
-			p := &groups[i].Partitions[j]
+		parts := groups[i].Partitions
+		for j := range parts {
+			p := &parts[j]
 			if t := im.byName[p.Topic]; t != nil && t.has(p.Partition) {
 				asks = append(asks, ask{t.partition(p.Partition), &p.Lag})
 				tps = append(tps, t.partition(p.Partition))

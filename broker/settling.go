@@ -29,6 +29,11 @@ func (b *Broker) appendSettled(ctx context.Context, r *request, tp catalog.Topic
 // settle waits until it is known who leads a partition. False when there was nothing to wait for.
 func (b *Broker) settle(ctx context.Context, tp catalog.TopicPartition, until time.Time) bool {
 	var timer *time.Timer
+	defer func() {
+		if timer != nil {
+			timer.Stop()
+		}
+	}()
 	for {
 		changed := b.cfg.Cluster.Changed()
 		if _, err := b.cfg.Log.Leader(tp); err == nil {
@@ -39,7 +44,6 @@ func (b *Broker) settle(ctx context.Context, tp catalog.TopicPartition, until ti
 		}
 		if timer == nil {
 			timer = time.NewTimer(time.Until(until))
-			defer timer.Stop()
 		}
 		select {
 		case <-changed:

@@ -35,6 +35,7 @@ func (m *meddler) Fold(ctx context.Context, epoch catalog.BrokerEpoch, f catalog
 }
 
 func (m *meddler) snapshot(tb testing.TB) []byte {
+	tb.Helper()
 	states, err := m.LoadPartitions(tb.Context(), []catalog.TopicPartition{m.tp})
 	require.NoError(tb, err)
 	return states[0].Producers

@@ -491,7 +491,7 @@ func (l *lines) Enabled(context.Context, slog.Level) bool { return true }
 func (l *lines) WithAttrs([]slog.Attr) slog.Handler       { return l }
 func (l *lines) WithGroup(string) slog.Handler            { return l }
 
-func (l *lines) Handle(_ context.Context, r slog.Record) error { //nolint:gocritic // the interface's
+func (l *lines) Handle(_ context.Context, r slog.Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.msgs = append(l.msgs, r.Message)

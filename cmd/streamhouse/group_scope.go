@@ -26,7 +26,7 @@ func parseScope(words []string) (scope, error) {
 			s[topic] = nil
 			continue
 		}
-		for _, text := range strings.Split(list, ",") {
+		for text := range strings.SplitSeq(list, ",") {
 			n, err := strconv.ParseInt(text, 10, 32)
 			if err != nil || n < 0 {
 				return nil, fmt.Errorf("topic %q: %q is not a partition number", word, text)

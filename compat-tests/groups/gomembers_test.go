@@ -22,8 +22,16 @@ const memberVariable = "COMPAT_MEMBER"
 func TestMain(m *testing.M) {
 	text := os.Getenv(memberVariable)
 	if text == "" {
-		os.Exit(m.Run())
+		m.Run()
+		return
 	}
+	if err := run(text); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+}
+
+// run is a member until SIGTERM.
+func run(text string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	var s spec
@@ -40,13 +48,13 @@ func TestMain(m *testing.M) {
 			err = fmt.Errorf("no client %q", s.Client)
 		}
 	}
-	if err != nil && ctx.Err() == nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	if ctx.Err() != nil {
+		return nil
 	}
+	return err
 }
 
-func tell(partition int32, offset int64) { fmt.Printf("%d %d\n", partition, offset) }
+func tell(partition int32, offset int64) { fmt.Fprintf(os.Stdout, "%d %d\n", partition, offset) }
 
 func franz(ctx context.Context, s *spec) error {
 	opts := []kgo.Opt{

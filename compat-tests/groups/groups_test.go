@@ -48,7 +48,7 @@ func newScene(t *testing.T, s spec) *scene {
 	t.Helper()
 	b := target.Get(t)
 	s.Bootstrap, s.Topic, s.Group = b.Bootstrap, b.Topic(t, "groups", partitions, nil), target.Name("group")
-	cl := b.Client(t, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	cl := b.Client(t, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.UnknownTopicRetries(100))
 	return &scene{t: t, admin: kadm.NewClient(cl), cl: cl, spec: s}
 }
 
@@ -217,7 +217,11 @@ func TestLife(t *testing.T) {
 // TestStaticMembers restarts a static member (KIP-345): it gets the same partitions, and nobody else is disturbed.
 func TestStaticMembers(t *testing.T) {
 	for _, kind := range []spec{
-		{Client: "franz-go"}, {Client: "sarama"}, {Client: "confluent-kafka"}, {Client: "aiokafka"}, {Client: "java"},
+		{Client: "franz-go"},
+		{Client: "sarama"},
+		{Client: "confluent-kafka"},
+		{Client: "aiokafka"},
+		{Client: "java"},
 		{Client: "java", Protocol: "consumer"},
 	} {
 		t.Run(kind.Client+" "+kind.protocol(), func(t *testing.T) {

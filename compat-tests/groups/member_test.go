@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -162,11 +163,7 @@ func parse(line string) (p position, ok bool) {
 func (m *member) seen() map[position]int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := make(map[position]int, len(m.mu.seen))
-	for p, n := range m.mu.seen {
-		out[p] = n
-	}
-	return out
+	return maps.Clone(m.mu.seen)
 }
 
 // leave stops the member in an orderly way.

@@ -2,6 +2,7 @@ package manifests_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -37,11 +38,11 @@ func objects(t *testing.T, path string) (all []runtime.Object) {
 	require.NoError(t, err)
 	decoder := decoder(t)
 	documents := yaml.NewDocumentDecoder(io.NopCloser(bytes.NewReader(text)))
-	defer documents.Close() //nolint:errcheck // it is in memory
+	defer documents.Close()
 	buf := make([]byte, len(text)+1)
 	for {
 		n, err := documents.Read(buf)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return all
 		}
 		require.NoError(t, err)

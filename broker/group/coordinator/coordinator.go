@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -239,9 +240,7 @@ func (c *Coordinator) Each(ctx context.Context, f func(g *group.Group)) error {
 				f(g)
 			}
 		}
-		switch err := c.do(ctx, i, o); err {
-		case nil, ErrNotCoordinator:
-		default:
+		if err := c.do(ctx, i, o); err != nil && !errors.Is(err, ErrNotCoordinator) {
 			return err
 		}
 	}

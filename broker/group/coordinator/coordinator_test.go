@@ -26,14 +26,15 @@ func besides(id string) string {
 	}
 }
 
-const tenSeconds = 10 * time.Second
+const whole = 10 * time.Second
 
 func (n *node) member(groupID string) *member {
-	return &member{n: n, group: groupID, gen: -1, session: tenSeconds}
+	return &member{n: n, group: groupID, gen: -1, session: whole}
 }
 
 func TestGroupsMoveWithTheirShards(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		w := newWorld(t)
 		a := w.start(nil)
 		m := a.member("g")
@@ -54,16 +55,17 @@ func TestGroupsMoveWithTheirShards(t *testing.T) {
 
 		// The member goes on with what it has, and has a full session from the take-over on.
 		m.n = b
-		time.Sleep(tenSeconds - time.Millisecond)
+		<-time.After(whole - time.Millisecond)
 		require.NoError(t, m.heartbeat())
 		require.Equal(t, "Stable", b.phase("g"))
-		time.Sleep(tenSeconds + time.Millisecond)
+		<-time.After(whole + time.Millisecond)
 		require.Equal(t, codeError(25), m.heartbeat(), "UNKNOWN_MEMBER_ID")
 	})
 }
 
 func TestCommitsGatherWhileOneIsInFlight(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()
@@ -98,6 +100,7 @@ func TestCommitsGatherWhileOneIsInFlight(t *testing.T) {
 
 func TestGroupsOfAShardShareStatements(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		w := newWorld(t)
 		n := w.start(func(c *Config) { c.MaxChanges = 10 })
 		n.acquire()
@@ -121,6 +124,7 @@ func TestGroupsOfAShardShareStatements(t *testing.T) {
 
 func TestNobodyIsThrownOutForAnOutageOfTheCatalog(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()
@@ -155,6 +159,7 @@ func TestNobodyIsThrownOutForAnOutageOfTheCatalog(t *testing.T) {
 
 func TestAMemberWhoseAnswerIsHeldUpKeepsItsMembership(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()
@@ -165,14 +170,14 @@ func TestAMemberWhoseAnswerIsHeldUpKeepsItsMembership(t *testing.T) {
 		go func() { joined <- m.join() }()
 		synctest.Wait()
 		// Its JoinGroup made it a member, and its session of 10 s runs; but it could not be told for 30 s.
-		time.Sleep(30 * time.Second)
+		<-time.After(30 * time.Second)
 		require.ErrorIs(t, <-joined, ErrUnavailable)
 		require.Len(t, membersOf(t, n, "g"), 1)
 		close(gate)
 		synctest.Wait()
-		time.Sleep(tenSeconds - time.Second)
+		<-time.After(whole - time.Second)
 		require.Len(t, membersOf(t, n, "g"), 1, "a full session from when the write was durable")
-		time.Sleep(61 * time.Second)
+		<-time.After(61 * time.Second)
 		require.Empty(t, membersOf(t, n, "g"))
 	})
 }
@@ -189,6 +194,7 @@ func membersOf(t *testing.T, n *node, id string) (ids []string) {
 
 func TestNobodyIsThrownOutForAStopOfTheProcess(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()
@@ -200,21 +206,22 @@ func TestNobodyIsThrownOutForAStopOfTheProcess(t *testing.T) {
 		n.e.mu.Lock()
 		n.e.stopped = stopped
 		n.e.mu.Unlock()
-		time.Sleep(30 * time.Second)
+		<-time.After(30 * time.Second)
 		n.e.mu.Lock()
 		n.e.stopped = nil
 		n.e.mu.Unlock()
 		close(stopped)
 		synctest.Wait()
-		time.Sleep(tenSeconds - time.Second)
+		<-time.After(whole - time.Second)
 		require.NoError(t, m.heartbeat())
-		time.Sleep(tenSeconds + time.Second)
+		<-time.After(whole + time.Second)
 		require.Equal(t, codeError(25), m.heartbeat())
 	})
 }
 
 func TestALeaseThatIsNotTrustedSuspendsTheShard(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()
@@ -232,17 +239,18 @@ func TestALeaseThatIsNotTrustedSuspendsTheShard(t *testing.T) {
 		require.ErrorIs(t, m.heartbeat(), ErrNotCoordinator)
 		require.ErrorIs(t, m.commit(0, 1), ErrNotCoordinator)
 		require.ErrorIs(t, n.Read(t.Context(), "g", func(*group.Group) {}), ErrNotCoordinator)
-		time.Sleep(30 * time.Second)
+		<-time.After(30 * time.Second)
 		n.e.change(func() { n.e.doubtful = false })
 		synctest.Wait()
 		require.Equal(t, loads, n.loads, "it was not read again: nobody else can have written")
-		time.Sleep(tenSeconds - time.Second)
+		<-time.After(whole - time.Second)
 		require.Equal(t, codeError(27), m.heartbeat(), "REBALANCE_IN_PROGRESS, as before: it is a member still")
 	})
 }
 
 func TestAFencedCoordinatorServesAgainUnderItsNextLease(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()
@@ -253,7 +261,7 @@ func TestAFencedCoordinatorServesAgainUnderItsNextLease(t *testing.T) {
 		require.ErrorIs(t, m.commit(0, 2), ErrNotCoordinator)
 		// The engine does not know yet. Nothing is read under the lease that is over.
 		loads := n.loads
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		_, err := n.committed("g", 0)
 		require.ErrorIs(t, err, ErrNotCoordinator)
 		require.Equal(t, loads, n.loads)
@@ -268,6 +276,7 @@ func TestAFencedCoordinatorServesAgainUnderItsNextLease(t *testing.T) {
 
 func TestLoadingIsTold(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		w := newWorld(t)
 		gate := make(chan struct{})
 		n := w.start(nil, faulty.Fault{Op: faulty.OpReadGroups, Count: 3, Kind: faulty.Slow, Gate: gate})
@@ -282,6 +291,7 @@ func TestLoadingIsTold(t *testing.T) {
 
 func TestAnAbandonedJoinLeavesNothingBehind(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()
@@ -310,6 +320,7 @@ func TestAnAbandonedJoinLeavesNothingBehind(t *testing.T) {
 
 func TestRequestsBeyondTheBoundAreRefused(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		w := newWorld(t)
 		n := w.start(func(c *Config) { c.MaxGroups, c.MaxWaiting = 5, 20 })
 		n.acquire()
@@ -341,6 +352,7 @@ func TestRequestsBeyondTheBoundAreRefused(t *testing.T) {
 
 func TestGroupsThatAreGoneAreForgotten(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()
@@ -361,6 +373,7 @@ func TestGroupsThatAreGoneAreForgotten(t *testing.T) {
 
 func TestStopAnswersWhatWaits(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()

@@ -16,6 +16,7 @@ import (
 func life(t *testing.T, fault *faulty.Fault) (calls map[faulty.Op]int) {
 	t.Helper()
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		w := newWorld(t)
 		var faults []faulty.Fault
 		if fault != nil {
@@ -120,6 +121,7 @@ func (b *badMachine) Step(now time.Time, e group.Event) group.Effects {
 
 func TestAChangeThatCannotBeWrittenDoesNotStopTheShard(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		w := newWorld(t)
 		bad := besides("g")
 		n := w.start(func(c *Config) {
@@ -148,13 +150,14 @@ func TestAChangeThatCannotBeWrittenDoesNotStopTheShard(t *testing.T) {
 
 func TestAGroupThatDoesNotDecodeIsRefusedAndKept(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()
 		require.NoError(t, n.member("g").commit(0, 1))
 		n.fence()
 		b := w.start(func(c *Config) {
-			c.loadGroup = func(rec catalog.GroupRecord, cfg group.Config, topics group.Topics, now time.Time) (machine, error) {
+			c.loadGroup = func(catalog.GroupRecord, group.Config, group.Topics, time.Time) (machine, error) {
 				return nil, errors.New("of a later version")
 			}
 		})

@@ -235,12 +235,11 @@ func (n *node) statements() []int {
 
 // member is a client of the classic protocol.
 type member struct {
-	n        *node
-	group    string
-	id       string
-	gen      int32
-	session  time.Duration
-	partners int
+	n       *node
+	group   string
+	id      string
+	gen     int32
+	session time.Duration
 }
 
 var host = group.Client{ID: "client", Host: "/127.0.0.1"}

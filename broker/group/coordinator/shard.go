@@ -145,7 +145,7 @@ func (s *shard) run(ctx context.Context) {
 	defer s.end(cancel)
 	w.ctx = ctx
 	w.still = s.c.stood(time.Now(), false)
-	s.load()
+	s.load() //nolint:contextcheck // it takes w.ctx, which is this one
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for !w.stopped {
@@ -159,12 +159,12 @@ func (s *shard) run(ctx context.Context) {
 		case l := <-w.loaded:
 			s.install(l)
 		case r := <-w.wrote:
-			s.written(r)
+			s.written(r) //nolint:contextcheck // the same
 		}
 		if w.stopped {
 			return
 		}
-		s.turn()
+		s.turn() //nolint:contextcheck // the same
 		if next := s.next(); next.IsZero() {
 			timer.Stop()
 		} else {

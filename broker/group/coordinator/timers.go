@@ -6,7 +6,7 @@ import (
 )
 
 // timers are the groups of a shard that want a Tick, the next one first.
-type timers []*entry
+type timers []*entry //nolint:recvcheck // as container/heap has it
 
 func (t timers) Len() int           { return len(t) }
 func (t timers) Less(i, j int) bool { return t[i].due.Before(t[j].due) }

@@ -30,7 +30,7 @@ func count(t *testing.T, s *stack.Stack) (c counts) {
 	t.Helper()
 	conn, err := s.Postgres.Connect(t.Context())
 	require.NoError(t, err)
-	defer conn.Close(context.Background()) //nolint:errcheck // it answered
+	defer conn.Close(context.Background()) // it answered
 	// The statistics of a backend at work are sent at most once a second.
 	require.NoError(t, conn.QueryRow(t.Context(), `SELECT
 		sum(n_tup_ins) FILTER (WHERE relname = 'catalog_tail'),
@@ -50,7 +50,7 @@ func sample(t *testing.T, b *stack.Broker, name string) (sum float64) {
 	require.NoError(t, err)
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
-	defer resp.Body.Close() //nolint:errcheck // it is read
+	defer resp.Body.Close()
 	seen := false
 	for in := bufio.NewScanner(resp.Body); in.Scan(); {
 		line := in.Text()

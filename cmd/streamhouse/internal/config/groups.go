@@ -71,7 +71,7 @@ func (f Flags) checkGroups() (errs []error) {
 	size("group-max-size", f.GroupMaxSize)
 	size("group-consumer-max-size", f.GroupConsumerMaxSize)
 	if f.OffsetMetadataMaxBytes < 0 || f.OffsetMetadataMaxBytes > maxOffsetMetadata {
-		errs = append(errs, fmt.Errorf("--offset-metadata-max-bytes %v: want 0 to %v", f.OffsetMetadataMaxBytes, Size(maxOffsetMetadata)))
+		errs = append(errs, fmt.Errorf("--offset-metadata-max-bytes %v: want 0 to %v", f.OffsetMetadataMaxBytes, maxOffsetMetadata))
 	}
 	if len(f.GroupConsumerAssignors) == 0 {
 		errs = append(errs, errors.New("--group-consumer-assignors: want at least one"))
