@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/streamhouse/streamhouse/compat-tests/chaos/load"
 	"github.com/streamhouse/streamhouse/compat-tests/chaos/stack"
 )
@@ -13,9 +15,7 @@ import (
 // while they are silent, and deliver late what was sent meanwhile.)
 func TestCables(t *testing.T) {
 	onlyFull(t)
-	if err := stack.Namespaces(); err != nil {
-		t.Skip(err)
-	}
+	require.NoError(t, stack.Namespaces(), "this test needs network namespaces, and to be root")
 	brokers := number(t, "CHAOS_BROKERS", 3)
 	s := stack.Start(t, stack.Options{Brokers: brokers, Flags: smallCaches, Cables: true})
 	l := load.Start(t, s)
