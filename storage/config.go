@@ -40,6 +40,9 @@ type Config struct {
 	FlushBytes int
 	// UploadSlots is how many objects are uploaded at a time (4).
 	UploadSlots int
+	// HedgeUploads has a PUT of a log object that takes longer than most get a second one beside it, under another key. For
+	// stores whose servers are many; on one disk it only adds work.
+	HedgeUploads bool
 	// MaxUncommittedBytes bounds what is appended and not committed; beyond it Append waits (64 MiB).
 	MaxUncommittedBytes int64
 	// TailCacheBytes bounds the uploaded buffers kept for tail reads and hot merges (48 MiB).
@@ -79,6 +82,8 @@ type Hooks struct {
 	Buffered  func(moved int64)
 	// Retried: a PUT or a commit failed and is tried again.
 	Retried func()
+	// Hedged: of two PUTs of one log object one has succeeded: the second, sent because the first took long, or the first.
+	Hedged func(second bool)
 	// Flushed: one log object was uploaded and committed.
 	Flushed func(bytes int64, uploaded, committed time.Duration)
 	// Rewritten: a fold, hot merge or segment merge ended; kind is fold, hot or segment.

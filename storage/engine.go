@@ -12,6 +12,7 @@ import (
 
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/storage/cache"
+	"github.com/streamhouse/streamhouse/storage/objstore/hedge"
 )
 
 // Engine holds the partitions this broker leads. Safe for concurrent use.
@@ -24,6 +25,7 @@ type Engine struct {
 	ids       idBlock
 	pids      idBlock
 	clock     catalogClock
+	uploads   hedge.Meter // how long PUTs of log objects take
 	quiet     quiet
 	lastEpoch catalog.BrokerEpoch // of this process's latest term; begin's
 	merges    mergeState          // the keeper's

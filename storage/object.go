@@ -76,6 +76,19 @@ func (o *openObject) add(en entry, frame *slab.Buf, pool *slab.Pool) {
 	o.bytes += int64(n)
 }
 
+// hold keeps the memory of the batches beyond the end of the object: until the function it returns is called, once.
+func (o *openObject) hold() (release func()) {
+	frames := slices.Clone(o.frames)
+	for _, f := range frames {
+		f.Retain()
+	}
+	return func() {
+		for _, f := range frames {
+			f.Release()
+		}
+	}
+}
+
 // layout sorts the batches by partition and offset and describes the extents.
 func (o *openObject) layout(b *segment.Builder) (segment.Object, error) {
 	slices.SortFunc(o.entries, func(x, y entry) int {

@@ -26,6 +26,7 @@ type term struct {
 
 	wake     chan struct{} // something to seal
 	slots    chan struct{} // capacity Config.UploadSlots
+	uploads  sync.WaitGroup
 	ready    chan struct{} // an upload ended
 	failed   chan error    // capacity 1: why the term must end
 	ended    atomic.Bool   // set before partitions are taken from the term: none may be given to it afterwards
@@ -204,8 +205,8 @@ func (t *term) fail(err error) {
 // run works until the term has to end, then fails what is uncommitted. It returns why.
 func (t *term) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
-	var wg, uploads sync.WaitGroup
-	wg.Go(func() { t.flush(ctx, &uploads) })
+	var wg sync.WaitGroup
+	wg.Go(func() { t.flush(ctx) })
 	wg.Go(func() { t.commit(ctx) })
 	wg.Go(func() { t.renew(ctx) })
 	if t.e.cfg.Fleet != nil {
@@ -225,7 +226,7 @@ func (t *term) run(parent context.Context) error {
 	t.mu.Unlock()
 	cancel()
 	wg.Wait()
-	uploads.Wait()
+	t.uploads.Wait()
 	t.abandon()
 	return err
 }

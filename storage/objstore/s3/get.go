@@ -168,7 +168,7 @@ func (s *Store) compute(ctx context.Context, key string, size int64) (sum uint32
 // getHedged is getOnce, with a second request beside it if it takes long.
 func (s *Store) getHedged(a *attempt, name string, off int64, p []byte) error {
 	size := int64(len(p))
-	delay, ok := s.hedge.delay(size)
+	delay, ok := s.hedge.Delay(size)
 	if !ok || s.opts.NoHedge || !s.pacer.calm(time.Now()) {
 		return s.getTimed(a, name, off, p)
 	}
@@ -199,7 +199,7 @@ func isFinal(f *failure) bool { return f != nil && !f.again }
 func (s *Store) getTimed(a *attempt, name string, off int64, p []byte) error {
 	err := s.getOnce(a, name, off, p)
 	if err == nil {
-		s.hedge.took(int64(len(p)), time.Since(a.started))
+		s.hedge.Took(int64(len(p)), time.Since(a.started))
 	}
 	return err
 }
@@ -212,7 +212,7 @@ func (s *Store) second(r *race, name string, off, size int64) {
 		return // as many requests as may be are under way: more would not help
 	}
 	defer func() { <-s.slots }()
-	if !s.hedge.take() {
+	if !s.hedge.Take() {
 		return
 	}
 	a := s.begin(r.first.parent, opGet, size)

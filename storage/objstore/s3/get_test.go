@@ -191,29 +191,6 @@ func TestHedge(t *testing.T) {
 	require.Empty(t, e.retried())
 }
 
-func TestHedgeDelay(t *testing.T) {
-	var h hedging
-	_, ok := h.delay(1000)
-	require.False(t, ok, "nothing was saved up")
-	for i := range 128 {
-		h.took(1000, time.Duration(i)*time.Millisecond)
-	}
-	d, ok := h.delay(900)
-	require.True(t, ok)
-	require.Equal(t, 121*time.Millisecond, d)
-	d, _ = h.delay(1 << 20)
-	require.Equal(t, longestDelay, d, "another size")
-	for range int(maxHedges) {
-		require.True(t, h.take())
-	}
-	require.False(t, h.take())
-	for range 128 {
-		h.took(1000, time.Microsecond)
-	}
-	d, _ = h.delay(1000)
-	require.Equal(t, shortestDelay, d)
-}
-
 // TestHeadComputes: a server that keeps no checksums.
 func TestHeadComputes(t *testing.T) {
 	s, e := throughProxy(t, nil, func(p *proxy, _ string, _ int, w http.ResponseWriter, r *http.Request) {

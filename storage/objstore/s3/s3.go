@@ -16,6 +16,7 @@ import (
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/streamhouse/streamhouse/storage/objstore"
+	"github.com/streamhouse/streamhouse/storage/objstore/hedge"
 )
 
 // Store is a bucket, or the part of one under a prefix.
@@ -28,7 +29,7 @@ type Store struct {
 
 	pacer  pacer
 	budget budget
-	hedge  hedging
+	hedge  hedge.Meter   // of GETs
 	slots  chan struct{} // one per request under way
 	opened atomic.Bool
 

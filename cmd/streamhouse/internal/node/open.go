@@ -99,6 +99,7 @@ func (n *Node) openEngine(ctx context.Context) (err error) {
 		Registration: reg, PredecessorsDead: n.fleet == nil, Process: uuid.New(),
 		FlushInterval: n.cfg.FlushInterval, FlushBytes: int(n.cfg.FlushBytes),
 		MaxUncommittedBytes: n.cfg.BufferBytes / 2, TailCacheBytes: n.cfg.TailCacheBytes, BlockCacheBytes: n.cfg.CacheBytes,
+		HedgeUploads:  n.cfg.Store.Kind == config.KindS3,
 		MergeInterval: n.cfg.MergeInterval, ObjectGrace: n.cfg.ObjectGrace,
 	}
 	if n.fleet != nil {

@@ -1,0 +1,219 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/streamhouse/streamhouse/storage/objstore"
+	"github.com/streamhouse/streamhouse/storage/segment"
+)
+
+// scriptedStore decides over each PUT of a log object.
+type scriptedStore struct {
+	objstore.Store
+	put func(ctx context.Context, attempt int, store func() error) error
+
+	mu      sync.Mutex
+	damaged []string // stored bytes were not those whose checksum was promised
+	puts    int
+	running int
+	most    int
+}
+
+func (s *scriptedStore) Put(ctx context.Context, key string, body objstore.Body) error {
+	k, err := segment.ParseKey(key)
+	if err != nil || !strings.HasPrefix(key, "log/") {
+		return s.Store.Put(ctx, key, body)
+	}
+	s.count(1)
+	defer s.count(-1)
+	return s.put(ctx, k.Attempt, func() error {
+		sum := uint32(0)
+		for _, b := range body.Slices {
+			sum = objstore.UpdateChecksum(sum, b)
+		}
+		if sum != body.Checksum {
+			s.mu.Lock()
+			s.damaged = append(s.damaged, key)
+			s.mu.Unlock()
+		}
+		return s.Store.Put(context.WithoutCancel(ctx), key, body)
+	})
+}
+
+// count notes n more PUTs under way, and returns how many are.
+func (s *scriptedStore) count(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n > 0 {
+		s.puts++
+	}
+	s.running += n
+	s.most = max(s.most, s.running)
+	return s.running
+}
+
+// hedged runs a test in virtual time, with an engine that hedges PUTs and has saved up for it: 50 PUTs of 5 ms.
+func hedged(t *testing.T, test func(t testing.TB, w *world, s *scriptedStore, e *Engine, races *[]bool)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		s := &scriptedStore{Store: w.store}
+		quick := func(_ context.Context, _ int, store func() error) error {
+			time.Sleep(5 * time.Millisecond)
+			return store()
+		}
+		s.put = quick
+		w.store = s
+		var races []bool
+		e := w.open(func(c *Config) {
+			c.HedgeUploads, c.TailCacheBytes = true, 1
+			c.Hooks.Hedged = func(second bool) { races = append(races, second) }
+		})
+		for i := range 50 {
+			require.NoError(t, w.produce(t.Context(), e, w.logs[0], value(0, i, 500)))
+		}
+		require.Empty(t, races)
+		require.Equal(t, 1, s.most)
+		test(t, w, s, e, &races)
+		s.put = quick
+		require.NoError(t, e.Close(t.Context()))
+		again := w.open()
+		w.check(t.Context(), again)
+		require.NoError(t, again.Close(t.Context()))
+		require.Empty(t, s.damaged)
+	})
+}
+
+// attempts are the attempts named by the keys of stored log objects other than the first.
+func attempts(t testing.TB, store objstore.Store) (later []int) {
+	t.Helper()
+	for _, key := range objects(t, store) {
+		k, err := segment.ParseKey(key)
+		require.NoError(t, err)
+		if strings.HasPrefix(key, "log/") && k.Attempt != 1 {
+			later = append(later, k.Attempt)
+		}
+	}
+	return later
+}
+
+func TestHedgedUploadThatHangs(t *testing.T) {
+	hedged(t, func(t testing.TB, w *world, s *scriptedStore, e *Engine, races *[]bool) {
+		s.put = func(ctx context.Context, attempt int, store func() error) error {
+			if attempt == 1 {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			time.Sleep(5 * time.Millisecond)
+			return store()
+		}
+		began, stored := time.Now(), len(objects(t, s.Store))
+		require.NoError(t, w.produce(t.Context(), e, w.logs[0], value(0, 50, 500)))
+		require.Less(t, time.Since(began), 50*time.Millisecond, "20 ms until it is slow, 5 ms for the second")
+		require.Equal(t, []bool{true}, *races)
+		require.Equal(t, []int{2}, attempts(t, s.Store))
+		time.Sleep(time.Second)
+		require.Len(t, objects(t, s.Store), stored+1)
+		w.check(t.Context(), e)
+	})
+}
+
+// TestHedgedUploadStoredTwice: the first PUT cannot be called off and is stored long after, from memory that the tail
+// cache has let go of. It is deleted then, and what it stored were still the right bytes.
+func TestHedgedUploadStoredTwice(t *testing.T) {
+	hedged(t, func(t testing.TB, w *world, s *scriptedStore, e *Engine, races *[]bool) {
+		s.put = func(_ context.Context, attempt int, store func() error) error {
+			if attempt == 1 {
+				time.Sleep(3 * time.Second)
+			}
+			return store()
+		}
+		stored := len(objects(t, s.Store))
+		for i := range 3 { // as many as were saved up for at least
+			require.NoError(t, w.produce(t.Context(), e, w.logs[0], value(0, 50+i, 500)))
+		}
+		require.Equal(t, []bool{true, true, true}, *races)
+		require.Len(t, objects(t, s.Store), stored+3)
+		time.Sleep(4 * time.Second)
+		require.Empty(t, s.damaged)
+		require.Len(t, objects(t, s.Store), stored+3, "the slower ones are gone")
+		w.check(t.Context(), e)
+	})
+}
+
+// TestHedgedUploadWhoseFirstWins: the first ends while the second runs.
+func TestHedgedUploadWhoseFirstWins(t *testing.T) {
+	hedged(t, func(t testing.TB, w *world, s *scriptedStore, e *Engine, races *[]bool) {
+		s.put = func(ctx context.Context, attempt int, store func() error) error {
+			if attempt == 1 {
+				time.Sleep(30 * time.Millisecond)
+				return store()
+			}
+			select {
+			case <-time.After(time.Minute):
+			case <-ctx.Done():
+			}
+			_ = store()
+			return errors.New("the answer is lost")
+		}
+		stored := len(objects(t, s.Store))
+		require.NoError(t, w.produce(t.Context(), e, w.logs[0], value(0, 50, 500)))
+		require.Equal(t, []bool{false}, *races)
+		time.Sleep(time.Second)
+		require.Len(t, objects(t, s.Store), stored+1)
+		require.Empty(t, attempts(t, s.Store))
+	})
+}
+
+// TestHedgedUploadsThatFail: of a race nothing is left, and a store in trouble is not asked twice at a time.
+func TestHedgedUploadsThatFail(t *testing.T) {
+	hedged(t, func(t testing.TB, w *world, s *scriptedStore, e *Engine, races *[]bool) {
+		s.most = 0
+		s.put = func(_ context.Context, attempt int, store func() error) error {
+			time.Sleep(time.Duration(30*attempt) * time.Millisecond)
+			if attempt > 4 {
+				return store()
+			}
+			if attempt == 2 {
+				_ = store()
+			}
+			return errors.New("busy")
+		}
+		before, stored := s.puts, len(objects(t, s.Store))
+		require.NoError(t, w.produce(t.Context(), e, w.logs[0], value(0, 50, 500)))
+		require.Empty(t, *races)
+		require.Equal(t, 2, s.most, "the first two")
+		require.Equal(t, before+5, s.puts)
+		time.Sleep(time.Second)
+		require.Len(t, objects(t, s.Store), stored+1)
+		require.Equal(t, []int{5}, attempts(t, s.Store))
+		s.most = 0
+		s.put = func(_ context.Context, _ int, store func() error) error { time.Sleep(time.Second); return store() }
+		for i := range 5 {
+			require.NoError(t, w.produce(t.Context(), e, w.logs[0], value(0, 51+i, 500)))
+		}
+		require.Equal(t, 1, s.most, "nothing was saved up again")
+	})
+}
+
+// TestHedgedUploadWhenAllEnds: the engine is killed in the midst of a race.
+func TestHedgedUploadWhenAllEnds(t *testing.T) {
+	hedged(t, func(t testing.TB, w *world, s *scriptedStore, e *Engine, _ *[]bool) {
+		s.put = func(ctx context.Context, _ int, _ func() error) error { <-ctx.Done(); return ctx.Err() }
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.Error(t, w.produce(ctx, e, w.logs[0], value(0, 50, 500)))
+		require.Equal(t, 2, s.count(0))
+		e.Kill()
+		synctest.Wait()
+		require.Zero(t, s.count(0))
+	})
+}
