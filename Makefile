@@ -29,7 +29,7 @@ COMPAT_TIMEOUT   ?= 15m
 CHAOS_PACKAGES   := ./chaos ./chaos/proxy ./chaos/history
 CHAOS_ROUNDS     ?= 200
 CHAOS_SEED       ?= $(shell date +%s)
-COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix ./manifests $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./day ./devstack $(CHAOS_PACKAGES))
+COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix ./manifests $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./examples ./day ./devstack $(CHAOS_PACKAGES))
 
 export COMPAT_BOOTSTRAP COMPAT_RECORDS COMPAT_KILLS COMPAT_REPORT
 

@@ -61,13 +61,13 @@ func (s *scriptedStore) count(n int) int {
 }
 
 // hedged runs a test in virtual time, with an engine that hedges PUTs and has saved up for it: 50 PUTs of 5 ms.
-func hedged(t *testing.T, test func(t testing.TB, w *world, s *scriptedStore, e *Engine, races *[]bool)) {
+func hedged(t *testing.T, test func(w *world, s *scriptedStore, e *Engine, races *[]bool)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1)
 		s := &scriptedStore{Store: w.store}
 		quick := func(_ context.Context, _ int, store func() error) error {
-			time.Sleep(5 * time.Millisecond)
+			<-time.After(5 * time.Millisecond)
 			return store()
 		}
 		s.put = quick
@@ -82,7 +82,7 @@ func hedged(t *testing.T, test func(t testing.TB, w *world, s *scriptedStore, e 
 		}
 		require.Empty(t, races)
 		require.Equal(t, 1, s.most)
-		test(t, w, s, e, &races)
+		test(w, s, e, &races)
 		s.put = quick
 		require.NoError(t, e.Close(t.Context()))
 		again := w.open()
@@ -93,11 +93,11 @@ func hedged(t *testing.T, test func(t testing.TB, w *world, s *scriptedStore, e 
 }
 
 // attempts are the attempts named by the keys of stored log objects other than the first.
-func attempts(t testing.TB, store objstore.Store) (later []int) {
-	t.Helper()
-	for _, key := range objects(t, store) {
+func attempts(tb testing.TB, store objstore.Store) (later []int) {
+	tb.Helper()
+	for _, key := range objects(tb, store) {
 		k, err := segment.ParseKey(key)
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		if strings.HasPrefix(key, "log/") && k.Attempt != 1 {
 			later = append(later, k.Attempt)
 		}
@@ -106,13 +106,14 @@ func attempts(t testing.TB, store objstore.Store) (later []int) {
 }
 
 func TestHedgedUploadThatHangs(t *testing.T) {
-	hedged(t, func(t testing.TB, w *world, s *scriptedStore, e *Engine, races *[]bool) {
+	hedged(t, func(w *world, s *scriptedStore, e *Engine, races *[]bool) {
+		t := w.t // of the bubble
 		s.put = func(ctx context.Context, attempt int, store func() error) error {
 			if attempt == 1 {
 				<-ctx.Done()
 				return ctx.Err()
 			}
-			time.Sleep(5 * time.Millisecond)
+			<-time.After(5 * time.Millisecond)
 			return store()
 		}
 		began, stored := time.Now(), len(objects(t, s.Store))
@@ -120,7 +121,7 @@ func TestHedgedUploadThatHangs(t *testing.T) {
 		require.Less(t, time.Since(began), 50*time.Millisecond, "20 ms until it is slow, 5 ms for the second")
 		require.Equal(t, []bool{true}, *races)
 		require.Equal(t, []int{2}, attempts(t, s.Store))
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		require.Len(t, objects(t, s.Store), stored+1)
 		w.check(t.Context(), e)
 	})
@@ -129,10 +130,11 @@ func TestHedgedUploadThatHangs(t *testing.T) {
 // TestHedgedUploadStoredTwice: the first PUT cannot be called off and is stored long after, from memory that the tail
 // cache has let go of. It is deleted then, and what it stored were still the right bytes.
 func TestHedgedUploadStoredTwice(t *testing.T) {
-	hedged(t, func(t testing.TB, w *world, s *scriptedStore, e *Engine, races *[]bool) {
+	hedged(t, func(w *world, s *scriptedStore, e *Engine, races *[]bool) {
+		t := w.t // of the bubble
 		s.put = func(_ context.Context, attempt int, store func() error) error {
 			if attempt == 1 {
-				time.Sleep(3 * time.Second)
+				<-time.After(3 * time.Second)
 			}
 			return store()
 		}
@@ -142,7 +144,7 @@ func TestHedgedUploadStoredTwice(t *testing.T) {
 		}
 		require.Equal(t, []bool{true, true, true}, *races)
 		require.Len(t, objects(t, s.Store), stored+3)
-		time.Sleep(4 * time.Second)
+		<-time.After(4 * time.Second)
 		require.Empty(t, s.damaged)
 		require.Len(t, objects(t, s.Store), stored+3, "the slower ones are gone")
 		w.check(t.Context(), e)
@@ -151,10 +153,11 @@ func TestHedgedUploadStoredTwice(t *testing.T) {
 
 // TestHedgedUploadWhoseFirstWins: the first ends while the second runs.
 func TestHedgedUploadWhoseFirstWins(t *testing.T) {
-	hedged(t, func(t testing.TB, w *world, s *scriptedStore, e *Engine, races *[]bool) {
+	hedged(t, func(w *world, s *scriptedStore, e *Engine, races *[]bool) {
+		t := w.t // of the bubble
 		s.put = func(ctx context.Context, attempt int, store func() error) error {
 			if attempt == 1 {
-				time.Sleep(30 * time.Millisecond)
+				<-time.After(30 * time.Millisecond)
 				return store()
 			}
 			select {
@@ -167,7 +170,7 @@ func TestHedgedUploadWhoseFirstWins(t *testing.T) {
 		stored := len(objects(t, s.Store))
 		require.NoError(t, w.produce(t.Context(), e, w.logs[0], value(0, 50, 500)))
 		require.Equal(t, []bool{false}, *races)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		require.Len(t, objects(t, s.Store), stored+1)
 		require.Empty(t, attempts(t, s.Store))
 	})
@@ -175,10 +178,11 @@ func TestHedgedUploadWhoseFirstWins(t *testing.T) {
 
 // TestHedgedUploadsThatFail: of a race nothing is left, and a store in trouble is not asked twice at a time.
 func TestHedgedUploadsThatFail(t *testing.T) {
-	hedged(t, func(t testing.TB, w *world, s *scriptedStore, e *Engine, races *[]bool) {
+	hedged(t, func(w *world, s *scriptedStore, e *Engine, races *[]bool) {
+		t := w.t // of the bubble
 		s.most = 0
 		s.put = func(_ context.Context, attempt int, store func() error) error {
-			time.Sleep(time.Duration(30*attempt) * time.Millisecond)
+			<-time.After(time.Duration(30*attempt) * time.Millisecond)
 			if attempt > 4 {
 				return store()
 			}
@@ -192,11 +196,11 @@ func TestHedgedUploadsThatFail(t *testing.T) {
 		require.Empty(t, *races)
 		require.Equal(t, 2, s.most, "the first two")
 		require.Equal(t, before+5, s.puts)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		require.Len(t, objects(t, s.Store), stored+1)
 		require.Equal(t, []int{5}, attempts(t, s.Store))
 		s.most = 0
-		s.put = func(_ context.Context, _ int, store func() error) error { time.Sleep(time.Second); return store() }
+		s.put = func(_ context.Context, _ int, store func() error) error { <-time.After(time.Second); return store() }
 		for i := range 5 {
 			require.NoError(t, w.produce(t.Context(), e, w.logs[0], value(0, 51+i, 500)))
 		}
@@ -206,7 +210,8 @@ func TestHedgedUploadsThatFail(t *testing.T) {
 
 // TestHedgedUploadWhenAllEnds: the engine is killed in the midst of a race.
 func TestHedgedUploadWhenAllEnds(t *testing.T) {
-	hedged(t, func(t testing.TB, w *world, s *scriptedStore, e *Engine, _ *[]bool) {
+	hedged(t, func(w *world, s *scriptedStore, e *Engine, _ *[]bool) {
+		t := w.t // of the bubble
 		s.put = func(ctx context.Context, _ int, _ func() error) error { <-ctx.Done(); return ctx.Err() }
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
