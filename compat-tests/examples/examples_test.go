@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -18,27 +17,19 @@ import (
 	"github.com/streamhouse/streamhouse/compat-tests/target"
 )
 
-var bin string // of the built examples
-
-func TestMain(m *testing.M) { os.Exit(build(m)) }
-
-func build(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "examples")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	cmd := exec.Command("go", "build", "-o", dir, "./examples/...")
+// build builds the examples and returns where they are.
+func build(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "./examples/...")
 	cmd.Dir = filepath.Join(client.Root(), "..")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		panic(string(out))
-	}
-	bin = dir
-	return m.Run()
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	return dir
 }
 
 // run runs an example and returns its exit code and what it printed.
-func run(t *testing.T, name string, args ...string) (code int, out string) {
+func run(t *testing.T, bin, name string, args ...string) (code int, out string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -46,8 +37,7 @@ func run(t *testing.T, name string, args ...string) (code int, out string) {
 	var b bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &b, &b
 	err := cmd.Run()
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
+	if _, failed := errors.AsType[*exec.ExitError](err); !failed {
 		require.NoError(t, err)
 	}
 	require.NoError(t, ctx.Err(), b.String())
@@ -55,7 +45,7 @@ func run(t *testing.T, name string, args ...string) (code int, out string) {
 }
 
 func TestExamplesSucceed(t *testing.T) {
-	b := target.Start(t)
+	bin, b := build(t), target.Start(t)
 	http := "http://" + b.HTTP()
 	for _, tc := range []struct {
 		name, says string
@@ -67,7 +57,7 @@ func TestExamplesSucceed(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			for range 2 { // what an earlier run left does not matter
-				code, out := run(t, tc.name, append([]string{"--bootstrap", b.Bootstrap}, tc.args...)...)
+				code, out := run(t, bin, tc.name, append([]string{"--bootstrap", b.Bootstrap}, tc.args...)...)
 				require.Zero(t, code, out)
 				require.Contains(t, out, tc.says)
 				if tc.name == "complete_demo" {
@@ -80,8 +70,9 @@ func TestExamplesSucceed(t *testing.T) {
 
 // TestExamplesFail: nobody answers, acknowledged records are lost, or a lag is told nowhere.
 func TestExamplesFail(t *testing.T) {
+	bin := build(t)
 	for _, name := range []string{"e2e_producer_consumer", "e2e_offset_tracking"} {
-		code, out := run(t, name, "--bootstrap", "127.0.0.1:1", "--timeout", "2s")
+		code, out := run(t, bin, name, "--bootstrap", "127.0.0.1:1", "--timeout", "2s")
 		require.Equal(t, 1, code, out)
 		require.Contains(t, out, name+": ")
 	}
@@ -104,12 +95,12 @@ func TestExamplesFail(t *testing.T) {
 		}
 		return resp, nil, true
 	})
-	code, out := run(t, "e2e_producer_consumer", "--bootstrap", lossy.ListenAddrs()[0], "--records", "100", "--timeout", "5s")
+	code, out := run(t, bin, "e2e_producer_consumer", "--bootstrap", lossy.ListenAddrs()[0], "--records", "100", "--timeout", "5s")
 	require.Equal(t, 1, code, out)
 	require.Contains(t, out, "100 of 100 records did not come")
 
 	b, other := target.Start(t), target.Start(t)
-	code, out = run(t, "e2e_offset_tracking", "--bootstrap", b.Bootstrap, "--http", "http://"+other.HTTP(), "--timeout", "20s")
+	code, out = run(t, bin, "e2e_offset_tracking", "--bootstrap", b.Bootstrap, "--http", "http://"+other.HTTP(), "--timeout", "20s")
 	require.Equal(t, 1, code, out)
 	require.Contains(t, out, "JSON -1, metrics -1")
 }
