@@ -85,6 +85,7 @@ func TestEndToEnd(t *testing.T) {
 	require.EqualValues(t, 400, res.Consumed.Records)
 	require.EqualValues(t, 400, res.AckLatency.Samples)
 	require.EqualValues(t, 400, res.EndToEndLatency.Samples)
+	require.InDelta(t, 400/deliverySample, res.DeliveryLatency.Samples, 6, "one in eight offsets of each partition")
 	require.GreaterOrEqual(t, res.EndToEndLatency.MaxMS, res.EndToEndLatency.P50MS)
 	// A second run on the same topic reads its own records only.
 	res, err = EndToEnd(t.Context(), o)
@@ -355,4 +356,18 @@ func TestSendingReusesRecords(t *testing.T) {
 		round()
 	}
 	require.Less(t, testing.AllocsPerRun(50, round), 2.0, "for %d records", chunkRecords)
+}
+
+func TestDeliveriesAreTimedFromEitherSide(t *testing.T) {
+	d := newDeliveries()
+	d.acked(0, 8, 10*time.Millisecond)
+	d.received(1, 8, 12*time.Millisecond) // another partition
+	d.received(0, 8, 15*time.Millisecond)
+	d.received(0, 16, 20*time.Millisecond)
+	d.acked(0, 16, 21*time.Millisecond)
+	d.acked(0, 17, time.Millisecond) // not of the sample
+	require.EqualValues(t, 2, d.hist.TotalCount())
+	require.InDelta(t, 5000, d.hist.Max(), 10)
+	require.EqualValues(t, 1, d.hist.Min(), "there before its producer was told")
+	require.Len(t, d.half, 1)
 }

@@ -41,6 +41,7 @@ type load struct {
 	o         *Options
 	producers []*producer
 	stamped   bool // values carry a run id and a time, and every record is timed
+	delivery  *deliveries
 	run       uint64
 	epoch     time.Time // what stamps count from
 
@@ -80,7 +81,7 @@ type producer struct {
 }
 
 func newLoad(o *Options, stamped bool, epoch time.Time) (*load, error) {
-	l := &load{o: o, stamped: stamped, epoch: epoch, run: uint64(time.Now().UnixNano())}
+	l := &load{o: o, stamped: stamped, delivery: newDeliveries(), epoch: epoch, run: uint64(time.Now().UnixNano())}
 	l.limit.Store(math.MaxInt64)
 	values := newPayloads(o.RecordBytes, o.Compressible, o.Codec != CodecNone && o.Codec != "")
 	for i := range o.Producers {
@@ -417,7 +418,9 @@ func (p *producer) timed(start time.Time) func(*kgo.Record, error) {
 func (p *producer) promiseStamped(r *kgo.Record, err error) {
 	if from := p.load.warmedAt.Load(); err == nil && from > 0 {
 		if sent := int64(binary.BigEndian.Uint64(r.Value[8:])); sent >= from {
-			record(p.hist, time.Since(p.load.epoch)-time.Duration(sent))
+			at := time.Since(p.load.epoch)
+			record(p.hist, at-time.Duration(sent))
+			p.load.delivery.acked(r.Partition, r.Offset, at)
 		}
 	}
 	p.promise(r, err)

@@ -179,6 +179,7 @@ func (r *reader) latencies(records []*kgo.Record, now time.Time) {
 		}
 		if sent := time.Duration(binary.BigEndian.Uint64(rec.Value[8:])); sent >= from {
 			record(r.hist, at-sent)
+			r.load.delivery.received(rec.Partition, rec.Offset, at)
 		}
 	}
 }

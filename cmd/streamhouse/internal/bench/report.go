@@ -30,6 +30,7 @@ type Result struct {
 
 	AckLatency      *Latency `json:"ack_latency,omitempty"`
 	EndToEndLatency *Latency `json:"end_to_end_latency,omitempty"`
+	DeliveryLatency *Latency `json:"delivery_latency,omitempty"`
 }
 
 // Flow is what went one way, after the warm-up.
@@ -119,6 +120,7 @@ func (r *Result) WriteTable(w io.Writer) error {
 			t.printf("latency, ms\tmean\tp50\tp90\tp99\tp99.9\tmax\tsamples\t\n")
 			t.latency("acknowledged", r.AckLatency)
 			t.latency("end to end", r.EndToEndLatency)
+			t.latency("from acknowledged to consumer", r.DeliveryLatency)
 		})
 	}
 	if out.err != nil {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // Produce writes to the topic and says how fast it was acknowledged. With Records and Duration both given, what comes
@@ -98,8 +100,8 @@ func consumeWhileProducing(ctx context.Context, o Options) (*Result, error) {
 	return res, nil
 }
 
-// EndToEnd writes stamped records and reads them at the same time. It says how long acknowledgements took and how
-// long records took from producer to consumer.
+// EndToEnd writes stamped records and reads them at the same time. It says how long acknowledgements took, how long records
+// took from producer to consumer, and how long of that from their acknowledgement on.
 func EndToEnd(ctx context.Context, o Options) (*Result, error) {
 	if err := errors.Join(o.validateProduce(), o.validateConsume()); err != nil {
 		return nil, err
@@ -127,10 +129,12 @@ func EndToEnd(ctx context.Context, o Options) (*Result, error) {
 		hist.Merge(r.hist)
 	}
 	res.EndToEndLatency = summarize(hist)
+	res.DeliveryLatency = summarize(both.delivery)
 	return res, nil
 }
 
 type bothResult struct {
+	delivery           *hdrhistogram.Histogram
 	load               measured
 	readers            *readers
 	produced, consumed *Flow
@@ -191,7 +195,7 @@ func runBoth(ctx context.Context, o *Options, from map[int32]int64, stamped bool
 		return nil, p.err
 	}
 	return &bothResult{
-		load: p.m, readers: s,
+		load: p.m, readers: s, delivery: l.delivery.hist,
 		produced: flow(p.m.records, p.m.records*int64(o.RecordBytes+o.KeyBytes), p.m.elapsed),
 		consumed: flow(s.records.Load(), s.bytes.Load(), elapsed),
 	}, nil
