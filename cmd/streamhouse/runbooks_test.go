@@ -21,7 +21,7 @@ type runbook struct {
 }
 
 var (
-	fence    = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```\n")
+	fence    = regexp.MustCompile("(?s)```([a-z]*)\n(.*?)\n```\n")
 	codeSpan = regexp.MustCompile("(?s)`([^`]+)`")
 	link     = regexp.MustCompile(`\]\(([^)]+)\)`)
 )

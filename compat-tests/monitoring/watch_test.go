@@ -388,7 +388,7 @@ func runbookQueries(t *testing.T) (all []string) {
 	for _, f := range files {
 		text, err := os.ReadFile(f)
 		require.NoError(t, err)
-		for _, m := range regexp.MustCompile("(?ms)^```promql\n(.*?)^```").FindAllStringSubmatch(string(text), -1) {
+		for _, m := range regexp.MustCompile("(?s)```promql\n(.*?)\n```").FindAllStringSubmatch(string(text), -1) {
 			all = append(all, strings.Split(strings.TrimSpace(m[1]), "\n")...)
 		}
 	}
