@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -342,25 +343,20 @@ func (w *watch) inhibition(t *testing.T) {
 			InhibitedBy []string
 		}
 	}
-	w.until("Alertmanager has looked at all", func() bool {
+	silenced := func() map[string]bool {
 		require.NoError(t, w.get(w.alertmanager, "/api/v2/alerts", url.Values{"filter": {`posted="yes"`}}, &all))
+		out := make(map[string]bool)
 		for _, a := range all {
-			if a.Status.State == "unprocessed" {
-				return false
-			}
+			out[fmt.Sprint(a.Labels)] = len(a.Status.InhibitedBy) > 0
 		}
-		return len(all) == len(posted)
-	})
-	for _, p := range posted {
-		found := false
-		for _, a := range all {
-			if fmt.Sprint(a.Labels) == fmt.Sprint(p.labels) {
-				found = true
-				require.Equal(t, p.suppressed, len(a.Status.InhibitedBy) > 0, "%v: %+v", a.Labels, a.Status)
-			}
-		}
-		require.True(t, found, p.labels)
+		return out
 	}
+	want := make(map[string]bool)
+	for _, p := range posted {
+		want[fmt.Sprint(p.labels)] = p.suppressed
+	}
+	// What silences what is worked out a moment after alerts came in.
+	w.until(fmt.Sprintf("alerts are silenced as wanted: %v", want), func() bool { return maps.Equal(want, silenced()) })
 }
 
 // TestMetricsAreClean: Prometheus' own linter has nothing to say of a broker that works.
