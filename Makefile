@@ -29,7 +29,7 @@ COMPAT_TIMEOUT   ?= 15m
 CHAOS_PACKAGES   := ./chaos ./chaos/proxy ./chaos/history
 CHAOS_ROUNDS     ?= 200
 CHAOS_SEED       ?= $(shell date +%s)
-COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix ./manifests $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./examples ./day ./devstack $(CHAOS_PACKAGES))
+COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix ./manifests $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./examples ./day ./devstack ./monitoring $(CHAOS_PACKAGES))
 
 export COMPAT_BOOTSTRAP COMPAT_RECORDS COMPAT_KILLS COMPAT_REPORT
 
@@ -45,9 +45,10 @@ build: ## Build the static binary bin/streamhouse.
 test: unit compat ## Run all tests, with the race detector, then the compatibility tests; installs what they lack.
 
 .PHONY: servers
-servers: ## Install what tests run against: Postgres by apt-get, MinIO and versitygw by "go install" (five minutes, once).
+servers: ## Install what tests run against: Postgres by apt-get, MinIO, versitygw, Alertmanager by "go install" (seven minutes, once), Prometheus.
 	scripts/postgres
 	scripts/minio
+	scripts/prometheus
 
 .PHONY: unit
 unit: $(GOTESTSUM) servers ## Run the module's own tests, with the race detector.

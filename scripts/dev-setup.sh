@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# dev-setup.sh [start|stop|status|reset]: the development stack of docker-compose.dev.yml, Postgres and MinIO, for a broker
-# started on this machine:
+# dev-setup.sh [start|stop|status|reset]: the development stack of docker-compose.dev.yml, Postgres and MinIO, with Prometheus,
+# Alertmanager, node-exporter and Grafana to watch them, for a broker started on this machine:
 #
 #   scripts/dev-setup.sh && source .env.dev && go run ./cmd/streamhouse serve
 #
 # Where a container engine answers ("docker info", not "which docker") the stack runs in containers, otherwise the same
 # services run from packages, with users, passwords, ports and bucket of .env.dev and all data below .dev/. Postgres comes
 # from the distribution (installed by apt-get where missing), MinIO is built by scripts/minio on first use, which takes
-# about five minutes.
+# about five minutes, and what watches comes by scripts/prometheus. Of Grafana there is no such package: it runs where
+# grafana-server is installed, and is left out elsewhere.
 #
 #   start    starts what does not run, and waits until it can be used (the default). Harmless to repeat
 #   stop     stops what start started; data stays
@@ -30,6 +31,11 @@ pg_port=$(sed -E 's#.*@[^/:]*:([0-9]+)/.*#\1#' <<<"$STREAMHOUSE_CATALOG")
 minio_url=$(sed -E 's#.*[?&]endpoint=([^&]*).*#\1#' <<<"$STREAMHOUSE_STORE")
 minio_port=${minio_url##*:}
 console_port=$((minio_port + 1))
+broker_port=${STREAMHOUSE_HTTP_ADDR##*:}
+prometheus_port=${PROMETHEUS_URL##*:}
+alertmanager_port=${ALERTMANAGER_URL##*:}
+node_exporter_port=${NODE_EXPORTER_URL##*:}
+grafana_port=${GRAFANA_URL##*:}
 
 say() { echo "dev-setup: $*"; }
 die() { echo "dev-setup: $*" >&2; exit 1; }
@@ -48,13 +54,14 @@ compose() {
 }
 containers_start() {
   say "an engine answers: starting containers"
-  compose up -d --wait postgres minio
-  say "streamhouse-postgres and streamhouse-minio run"
+  compose up -d --wait
+  say "ready: source .env.dev && go run ./cmd/streamhouse serve"
 }
 containers_stop() { compose --profile brokers stop; say "containers are stopped; their data stays in volumes"; }
 containers_status() {
   compose --profile brokers ps
-  [ "$(compose ps --status running --services | grep -cE '^(postgres|minio)$')" = 2 ]
+  # All that the file has outside of profiles, and nothing less.
+  [ "$(compose ps --status running --services | sort)" = "$(compose config --services | sort)" ]
 }
 containers_reset() { compose --profile brokers down --volumes; say "containers and volumes are gone"; }
 
@@ -84,6 +91,7 @@ free_port() {
 
 find_postgres() {
   local initdb
+  # shellcheck disable=SC2012 # no odd names there, and find would have to search
   # ls fails for each pattern that matches nothing, and nothing found is told below.
   initdb=$(command -v initdb || ls -d /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb \
     /opt/homebrew/opt/postgresql@*/bin/initdb 2>/dev/null | sort -V | tail -1) || true
@@ -178,11 +186,81 @@ minio_start() {
   esac
 }
 
+# service NAME PROGRAM PORT COMMAND...: starts a program of .tools/bin or PATH that logs to a file and ends with SIGTERM. One that
+# runs already is left alone.
+service() {
+  local name=$1 program=$2 port=$3 pidfile=$dev/$2.pid
+  shift 3
+  if running "$pidfile" "$program"; then
+    say "$name runs already (process $(cat "$pidfile"))"
+    return
+  fi
+  free_port "$port" "$name"
+  setsid "$@" >>"$dev/$program.log" 2>&1 </dev/null &
+  echo $! >"$pidfile"
+  say "started $name on localhost:$port (process $!)"
+}
+# targets NAME PORT: where Prometheus finds the service, in a file of its own.
+targets() { echo "- {targets: ['localhost:$2']}" >"$dev/prometheus/targets/$1.yml"; }
+
+# The configuration is that of the containers, as are the rules; addresses are this stack's.
+watch_start() {
+  scripts/prometheus
+  mkdir -p "$dev/prometheus/targets"
+  cp prometheus/prometheus.yml prometheus/alerts.yml "$dev/prometheus/"
+  targets agents "$broker_port"
+  targets node "$node_exporter_port"
+  targets prometheus "$prometheus_port"
+  targets minio "$minio_port"
+  targets alertmanager "$alertmanager_port"
+
+  service node-exporter node_exporter "$node_exporter_port" \
+    .tools/bin/node_exporter --no-collector.systemd --no-collector.textfile --web.listen-address=":$node_exporter_port"
+  service Alertmanager alertmanager "$alertmanager_port" \
+    .tools/bin/alertmanager --config.file=prometheus/alertmanager.yml --storage.path="$dev/alertmanager" \
+    --web.listen-address=":$alertmanager_port" --web.external-url="$ALERTMANAGER_URL" --cluster.listen-address=
+  local pages=()
+  [ ! -d .tools/monitoring/usr/share/prometheus/web ] || pages=(--web.local-assets="$PWD/.tools/monitoring/usr/share/prometheus/web")
+  service Prometheus prometheus "$prometheus_port" \
+    .tools/bin/prometheus --config.file="$dev/prometheus/prometheus.yml" --storage.tsdb.path="$dev/prometheus/data" \
+    --web.listen-address=":$prometheus_port" --web.external-url="$PROMETHEUS_URL" --web.enable-lifecycle "${pages[@]}"
+  until_ready node-exporter "$dev/node_exporter.log" listening "$node_exporter_port"
+  until_ready Alertmanager "$dev/alertmanager.log" curl -fsS "$ALERTMANAGER_URL/-/ready"
+  until_ready Prometheus "$dev/prometheus.log" curl -fsS "$PROMETHEUS_URL/-/ready"
+}
+# grafana_home: where an installed Grafana has its pages.
+grafana_home() {
+  local d
+  for d in /usr/share/grafana /opt/homebrew/opt/grafana/share/grafana /usr/local/share/grafana; do
+    [ ! -d "$d" ] || { echo "$d"; return; }
+  done
+  die "grafana-server is in PATH, but its pages are in none of the usual places"
+}
+grafana_start() {
+  if ! command -v grafana-server >/dev/null; then
+    say "no Grafana: grafana-server is not in PATH. Everything else runs; dashboards are in grafana/dashboards"
+    return
+  fi
+  local home
+  home=$(grafana_home)
+  mkdir -p "$dev/grafana"
+  rm -rf "$dev/grafana/provisioning"
+  cp -r grafana/provisioning "$dev/grafana/"
+  sed -i.orig "s#/var/lib/grafana/dashboards#$PWD/grafana/dashboards#" "$dev/grafana/provisioning/dashboards/streamhouse.yml"
+  rm "$dev/grafana/provisioning/dashboards/streamhouse.yml.orig"
+  GF_PATHS_DATA=$dev/grafana/data GF_PATHS_LOGS=$dev/grafana/log GF_PATHS_PROVISIONING=$dev/grafana/provisioning \
+    GF_SERVER_HTTP_PORT=$grafana_port GF_ANALYTICS_REPORTING_ENABLED=false GF_ANALYTICS_CHECK_FOR_UPDATES=false \
+    service Grafana grafana "$grafana_port" grafana-server --homepath "$home"
+  until_ready Grafana "$dev/grafana.log" curl -fsS "$GRAFANA_URL/api/health"
+}
+
 packages_start() {
   say "starting the services from packages${why:+: $why}"
   mkdir -p "$dev"
   postgres_start
   minio_start
+  watch_start
+  grafana_start
   say "ready: source .env.dev && go run ./cmd/streamhouse serve"
 }
 # end PID: asks a process of ours to end, and waits for it.
@@ -194,17 +272,35 @@ end() {
   done
   kill -9 "$1" 2>/dev/null || return 0 # it ended at last
 }
-packages_stop() {
-  if running "$minio_pid" minio; then
-    end "$(cat "$minio_pid")"
-    say "stopped MinIO"
+# stop_service NAME PROGRAM: stops what service or minio_start started.
+stop_service() {
+  local pidfile=$dev/$2.pid
+  if running "$pidfile" "$2"; then
+    end "$(cat "$pidfile")"
+    say "stopped $1"
   fi
-  rm -f "$minio_pid"
+  rm -f "$pidfile"
+}
+packages_stop() {
+  stop_service Grafana grafana
+  stop_service Prometheus prometheus
+  stop_service Alertmanager alertmanager
+  stop_service node-exporter node_exporter
+  stop_service MinIO minio
   if find_postgres && running "$pgdata/postmaster.pid" postgres; then
     as_postgres "$pgbin/pg_ctl" -D "$pgdata" -m fast -w stop >/dev/null
     say "stopped Postgres"
   fi
   say "nothing of the stack runs; its data stays in $dev"
+}
+# status_service NAME PROGRAM WHERE
+status_service() {
+  if running "$dev/$2.pid" "$2"; then
+    say "$1: process $(cat "$dev/$2.pid"), $3, log $dev/$2.log"
+  else
+    say "$1: not running"
+    return 1
+  fi
 }
 packages_status() {
   local ok=0
@@ -214,11 +310,14 @@ packages_status() {
     say "Postgres: not running"
     ok=1
   fi
-  if running "$minio_pid" minio; then
-    say "MinIO: process $(cat "$minio_pid"), $minio_url, bucket $bucket, log $dev/minio.log"
+  status_service MinIO minio "$minio_url, bucket $bucket" || ok=1
+  status_service Prometheus prometheus "$PROMETHEUS_URL" || ok=1
+  status_service Alertmanager alertmanager "$ALERTMANAGER_URL" || ok=1
+  status_service node-exporter node_exporter "$NODE_EXPORTER_URL" || ok=1
+  if command -v grafana-server >/dev/null; then
+    status_service Grafana grafana "$GRAFANA_URL, user $GF_SECURITY_ADMIN_USER" || ok=1
   else
-    say "MinIO: not running"
-    ok=1
+    say "Grafana: not installed"
   fi
   return $ok
 }

@@ -2,6 +2,7 @@ package devstack
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -23,6 +25,8 @@ type stack struct {
 	t         *testing.T
 	env       []string
 	minioPort string
+	// Addresses of what watches.
+	prometheus, alertmanager string
 }
 
 func newStack(t *testing.T) *stack {
@@ -33,8 +37,19 @@ func newStack(t *testing.T) *stack {
 	s := &stack{t: t}
 	postgres := port(t)
 	s.minioPort = twoPorts(t)
-	env := strings.NewReplacer(":5432/", ":"+postgres+"/", ":9000", ":"+s.minioPort).Replace(string(text))
-	require.NotEqual(t, string(text), env)
+	ports := target.FreePorts(t, 5)
+	for i, p := range ports {
+		ports[i] = strings.Replace(p, "127.0.0.1:", "localhost:", 1)
+	}
+	s.prometheus, s.alertmanager = ports[0], ports[1]
+	env := string(text)
+	for from, to := range map[string]string{
+		"localhost:5432/": "localhost:" + postgres + "/", "localhost:9000": "localhost:" + s.minioPort, "localhost:9090": ports[0],
+		"localhost:9093": ports[1], "localhost:9100": ports[2], "localhost:3000": ports[3], "0.0.0.0:8080": ports[4],
+	} {
+		require.Contains(t, env, from)
+		env = strings.ReplaceAll(env, from, to)
+	}
 	dir, err := os.MkdirTemp("", "streamhouse-devstack-") //nolint:usetesting // Postgres runs as somebody else, to whom t.TempDir is closed
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o755))
@@ -112,15 +127,18 @@ func TestTheStackFromPackages(t *testing.T) {
 	require.Contains(t, out, "Postgres: not running")
 
 	out = s.must("start")
-	for _, want := range []string{"making a database cluster", "started Postgres", "made database streamhouse_metadata", "started MinIO", "made the private bucket streamhouse-data"} {
+	for _, want := range []string{"making a database cluster", "started Postgres", "made database streamhouse_metadata", "started MinIO", "made the private bucket streamhouse-data", "started Prometheus", "started Alertmanager", "started node-exporter", "Grafana"} {
 		require.Contains(t, out, want)
 	}
 	require.Equal(t, http.StatusForbidden, s.anonymous(), "the bucket is private")
 	out = s.must("start")
 	require.Contains(t, out, "Postgres runs already")
-	require.Contains(t, out, "MinIO runs already")
+	for _, name := range []string{"MinIO", "Prometheus", "Alertmanager", "node-exporter"} {
+		require.Contains(t, out, name+" runs already")
+	}
 	require.NotContains(t, out, "made")
 	s.must("status")
+	s.watched()
 
 	vars := s.sourced()
 	for _, name := range []string{
@@ -146,6 +164,7 @@ func TestTheStackFromPackages(t *testing.T) {
 
 	out = s.must("reset")
 	require.Contains(t, out, "deleted")
+	require.Error(t, s.ask(s.prometheus, "/-/ready", nil), "it was stopped")
 	_, ok = s.run("frob")
 	require.False(t, ok)
 }
@@ -157,6 +176,62 @@ func (s *stack) anonymous() int {
 	require.NoError(s.t, err)
 	defer func() { _ = resp.Body.Close() }()
 	return resp.StatusCode
+}
+
+// watched: Prometheus has the repository's rules, knows all targets by this stack's addresses, and finds Alertmanager.
+func (s *stack) watched() {
+	s.t.Helper()
+	var rules struct {
+		Data struct {
+			Groups []struct{ Rules []struct{ Name string } }
+		}
+	}
+	require.NoError(s.t, s.ask(s.prometheus, "/api/v1/rules", &rules))
+	alerts := 0
+	for _, g := range rules.Data.Groups {
+		alerts += len(g.Rules)
+	}
+	require.Equal(s.t, 17, alerts)
+	var targets struct {
+		Data struct {
+			ActiveTargets []struct{ Labels map[string]string }
+		}
+	}
+	var managers struct {
+		Data struct{ ActiveAlertmanagers []struct{ URL string } }
+	}
+	require.Eventually(s.t, func() bool { // files of targets are read in the background
+		return s.ask(s.prometheus, "/api/v1/targets", &targets) == nil && s.ask(s.prometheus, "/api/v1/alertmanagers", &managers) == nil &&
+			len(targets.Data.ActiveTargets) == 4 && len(managers.Data.ActiveAlertmanagers) == 1
+	}, 30*time.Second, 100*time.Millisecond)
+	vars := s.sourced()
+	at := make(map[string]string)
+	for _, t := range targets.Data.ActiveTargets {
+		at[t.Labels["job"]] = "http://" + t.Labels["instance"]
+	}
+	require.Equal(s.t, map[string]string{
+		"streamhouse-agents": "http://" + vars["STREAMHOUSE_HTTP_ADDR"], "node": vars["NODE_EXPORTER_URL"],
+		"prometheus": vars["PROMETHEUS_URL"], "minio": "http://localhost:" + s.minioPort,
+	}, at)
+	require.Equal(s.t, vars["ALERTMANAGER_URL"]+"/api/v2/alerts", managers.Data.ActiveAlertmanagers[0].URL)
+	require.NoError(s.t, s.ask(s.alertmanager, "/-/ready", nil))
+	require.NoError(s.t, s.ask("localhost:"+s.minioPort, "/minio/v2/metrics/cluster", nil), "without a token")
+}
+
+// ask gets a page, and decodes it unless into is nil.
+func (s *stack) ask(addr, path string, into any) error {
+	resp, err := http.Get("http://" + addr + path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("get %s: %s", path, resp.Status)
+	}
+	if into == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(into)
 }
 
 // TestPortsInUseAreNamed: another Postgres on the port is neither used nor stopped.
