@@ -53,6 +53,7 @@ servers: ## Install what tests run against: Postgres by apt-get, MinIO and versi
 unit: $(GOTESTSUM) servers ## Run the module's own tests, with the race detector.
 	scripts/need cc gcc libc6-dev
 	CGO_ENABLED=1 $(GOTESTSUM) --format pkgname-and-test-fails -- -race -timeout 15m ./...
+	cd grafana && $(GOTESTSUM) --format pkgname-and-test-fails -- ./...
 
 .PHONY: clients
 clients: ## Install the Kafka clients of the compatibility tests into compat-tests/.clients.
@@ -99,11 +100,13 @@ java-one-partition: build clients ## Measure one Java producer on one partition,
 lint: $(GOLANGCI) ## Check style, correctness and the direction of imports.
 	$(GOLANGCI) run ./...
 	cd compat-tests && $(GOLANGCI) run --config ../.golangci.yml ./...
+	cd grafana && $(GOLANGCI) run --config ../.golangci.yml ./...
 
 .PHONY: fmt
 fmt: $(GOLANGCI) ## Format all Go files as lint wants them.
 	$(GOLANGCI) fmt ./...
 	cd compat-tests && $(GOLANGCI) fmt --config ../.golangci.yml ./...
+	cd grafana && $(GOLANGCI) fmt --config ../.golangci.yml ./...
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s).
@@ -132,6 +135,10 @@ bench: ## Run the benchmarks named BENCH (all) for BENCHTIME (1s) each.
 .PHONY: generate
 generate: ## Write docs/protocol.md from the table of APIs.
 	go test ./broker -run TestProtocolDoc -count=1 -update
+
+.PHONY: dashboards
+dashboards: ## Write grafana/dashboards/*.json from the code in grafana.
+	cd grafana && go test -count=1 -run TestFilesAreWritten -update .
 
 .PHONY: clean
 clean: ## Remove what was built; tools and clients stay.
