@@ -9,6 +9,7 @@ func brokerInternals() board {
 			{panels: state()},
 			{title: "Requests", panels: requests()},
 			{title: "Writing: from append to commit", panels: flushing()},
+			{title: "How near to its bounds", panels: bounds()},
 			{title: "Object store", panels: store()},
 			{title: "Catalog", panels: catalog()},
 			{title: "Reading: caches", panels: caches()},
@@ -125,6 +126,34 @@ func flushing() []panel {
 	}
 }
 
+func bounds() []panel {
+	return []panel{
+		{
+			title: "Memory and connections, of what is allowed", unit: "percentunit", width: 8, fromZero: true, thresholds: []float64{0.8},
+			about: "The fullest broker. At 1: requests wait to be read (requests), answers become small (answers), producers wait (buffered), connections are refused (connections). More brokers, or a larger --memory-limit.",
+			queries: []query{
+				{"requests", `max(streamhouse_agent_request_memory_bytes{@broker} / streamhouse_agent_request_memory_limit_bytes{@broker})`},
+				{"answers", `max(streamhouse_agent_answer_memory_bytes{@broker} / streamhouse_agent_answer_memory_limit_bytes{@broker})`},
+				{"buffered", `max(streamhouse_flush_buffered_bytes{@broker} / streamhouse_flush_buffered_limit_bytes{@broker})`},
+				{"connections", `max(streamhouse_agent_active_connections{@broker} / streamhouse_agent_active_connections_limit{@broker})`},
+			},
+		},
+		{
+			title: "Log objects waiting", unit: "short", width: 8, fromZero: true,
+			about: "Log objects that are full and wait for an upload slot, and all that are not committed, by broker. A queue that stays: the object store does not keep up with what comes in.",
+			queries: []query{
+				{"{{instance}} queued", `max by (instance) (streamhouse_flush_queued_objects{@broker})`},
+				{"{{instance}} not committed", `max by (instance) (streamhouse_flush_uncommitted_objects{@broker})`},
+			},
+		},
+		{
+			title: "Oldest append not committed", unit: "s", width: 8, fromZero: true,
+			about:   "How long the producer that waits longest has been waiting, by broker. Latency tells of writes that ended; this one also of those that do not. It rises by a second a second while the object store or the catalog does not answer.",
+			queries: []query{{"{{instance}}", `max by (instance) (streamhouse_flush_oldest_append_age_seconds{@broker})`}},
+		},
+	}
+}
+
 func store() []panel {
 	return []panel{
 		{
@@ -153,27 +182,63 @@ func store() []panel {
 			about:   "Payload moved, by operation. GET above what consumers read: the caches are too small for readers that are far behind.",
 			queries: []query{{"{{op}}", `sum by (op) (rate(streamhouse_objstore_bytes_total{@broker, op=~"put|get"}[@rate]))`}},
 		},
+		{
+			title: "Second requests beside slow ones", unit: "ops", width: 6, fromZero: true,
+			about:   "Hedges: sent when the first takes much longer than most, by whether the second was faster (won). Some are the point of it; many lost ones only cost money, many won ones mean a store that stalls.",
+			queries: []query{{"{{op}} {{status}}", `sum by (op, status) (rate(streamhouse_objstore_hedges_total{@broker}[@rate]))`}},
+		},
+		{
+			title: "Retries and throttling", unit: "cps", width: 6, fromZero: true,
+			about: "Exchanges sent again, by operation and what had failed; times the store asked to slow down. Throttling that stays: ask the provider for more, or spread keys (see docs/object-stores.md).",
+			queries: []query{
+				{"throttled", `sum(rate(streamhouse_objstore_throttles_total{@broker}[@rate]))`},
+				{"{{op}} {{reason}}", `sum by (op, reason) (rate(streamhouse_objstore_retries_total{@broker}[@rate]))`},
+			},
+		},
+		{
+			title: "HTTP exchanges", unit: "reqps", width: 6, fromZero: true,
+			about:   "What goes over the wire to an S3 store, retries and hedges included, by operation and outcome: what the provider bills. A local folder has none.",
+			queries: []query{{"{{op}} {{status}}", `sum by (op, status) (rate(streamhouse_objstore_http_requests_total{@broker}[@rate]))`}},
+		},
+		{
+			title: "Deletions", unit: "ops", width: 6, fromZero: true,
+			about: "Objects deleted, by why: replaced by a merge (retired), never committed (orphan), the loser of two PUTs (superseded); and those that could not be. Failures are tried again; if they stay, the broker may not delete: check the bucket's policy.",
+			queries: []query{
+				{"{{kind}}", `sum by (kind) (rate(streamhouse_sweep_objects_deleted_total{@broker}[@rate]))`},
+				{"failed", `sum(rate(streamhouse_sweep_objects_failed_total{@broker}[@rate]))`},
+				{"orphans found", `sum(rate(streamhouse_sweep_orphans_found_total{@broker}[@rate]))`},
+			},
+		},
 	}
 }
 
 func catalog() []panel {
 	return []panel{
 		{
-			title: "Catalog calls", unit: "ops", width: 8, stack: true, fromZero: true,
+			title: "Catalog calls", unit: "ops", width: 6, stack: true, fromZero: true,
 			about:   "Calls of the catalog (Postgres or SQLite), by operation; commit is one for each flush.",
 			queries: []query{{"{{op}}", `sum by (op) (rate(streamhouse_catalog_requests_total{@broker}[@rate]))`}},
 		},
 		{
-			title: "Catalog latency p99", unit: "s", width: 8, fromZero: true,
+			title: "Catalog latency p99", unit: "s", width: 6, fromZero: true,
 			about:   "By operation. Commits are part of each write: milliseconds. When all rise, look at Postgres: its disk, its connections, long transactions.",
 			queries: []query{{"{{op}}", `histogram_quantile(0.99, sum by (op, le) (rate(streamhouse_catalog_request_duration_seconds_bucket{@broker}[@rate])))`}},
 		},
 		{
-			title: "Catalog errors", unit: "cps", width: 8, fromZero: true,
+			title: "Catalog errors", unit: "cps", width: 6, fromZero: true,
 			about: "Calls that failed, and calls refused (fenced, conflict, not found), by operation. Some refusals are normal around a take-over. Errors for longer: the catalog is not reachable, and brokers cut themselves off when their sessions run out.",
 			queries: []query{
 				{"errors", `sum(rate(streamhouse_catalog_requests_total{@broker, status="error"}[@rate])) or vector(0)`},
 				{"{{op}} {{status}}", `sum by (op, status) (rate(streamhouse_catalog_requests_total{@broker, status!="ok"}[@rate]))`},
+			},
+		},
+		{
+			title: "Connections to Postgres", unit: "short", width: 6, fromZero: true,
+			about: "By pool: in use and how many there may be, and for how many seconds a second statements waited for one. All in use and waiting: --catalog's pool is too small, or Postgres is slow. SQLite has none.",
+			queries: []query{
+				{"{{pool}} in use", `sum by (pool) (streamhouse_catalog_pool_connections{@broker, state="acquired"})`},
+				{"{{pool}} limit", `sum by (pool) (streamhouse_catalog_pool_connections_limit{@broker})`},
+				{"{{pool}} waiting", `sum by (pool) (rate(streamhouse_catalog_pool_wait_seconds_total{@broker}[@rate]))`},
 			},
 		},
 	}

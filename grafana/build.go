@@ -141,7 +141,8 @@ func variables(b board) []cog.Builder[dashboard.VariableModel] {
 	}
 	if b.topics {
 		// ".*" and not ".+": above a bound, topics are told together under topic="".
-		out = append(out, choice("topic", "Topic", `label_values(streamhouse_agent_active_partitions{job=~"$job"}, topic)`, ".*"))
+		out = append(out, choice("topic", "Topic", `label_values(streamhouse_agent_active_partitions{job=~"$job"}, topic)`, ".*").
+			Regex("/^(?!__)/")) // not the internal ones
 	}
 	if b.groups {
 		out = append(out, choice("group_id", "Group", `label_values(streamhouse_consumer_last_committed_offset{job=~"$job"}, group_id)`, ".*"))

@@ -114,9 +114,9 @@ func speed() []panel {
 				  "group_id", "no group", "group_id", "")`}},
 		},
 		{
-			title: "Commits", unit: "reqps", width: 8, fromZero: true,
-			about:   "OffsetCommit requests a second, by outcome, of all groups that the chosen brokers coordinate. Errors: REBALANCE_IN_PROGRESS and ILLEGAL_GENERATION come with rebalances; many of them mean that members take longer than max.poll.interval.ms.",
-			queries: []query{{"{{status}}", `sum by (status) (rate(streamhouse_agent_kafka_requests_total{@broker, api="OffsetCommit"}[@rate]))`}},
+			title: "Commits", unit: "ops", width: 8, fromZero: true,
+			about:   "Offsets committed a second (one for each partition), by outcome, of all groups that the chosen brokers coordinate. Errors: REBALANCE_IN_PROGRESS and ILLEGAL_GENERATION come with rebalances; many of them mean that members take longer than max.poll.interval.ms.",
+			queries: []query{{"{{status}}", `sum by (status) (rate(streamhouse_group_coordinator_offset_commits_total{@broker}[@rate]))`}},
 		},
 	}
 }
@@ -124,14 +124,27 @@ func speed() []panel {
 func members() []panel {
 	return []panel{
 		{
-			title: "Joins, syncs and leaves", unit: "reqps", width: 12, fromZero: true,
-			about:   "Requests that come with rebalances, of all groups that the chosen brokers coordinate. Each rebalance of a classic group is a JoinGroup and a SyncGroup of each member. A few when members come and go; a steady rate is a group that never settles: session.timeout.ms and max.poll.interval.ms of its members, and what is slow in them.",
-			queries: []query{{"{{api}}", `sum by (api) (rate(streamhouse_agent_kafka_requests_total{@broker, api=~"JoinGroup|SyncGroup|LeaveGroup"}[@rate]))`}},
+			title: "Rebalances", unit: "ops", width: 6, fromZero: true,
+			about:   "By type of group and reason, of all groups that the chosen brokers coordinate. Some when members come and go; a steady rate is a group that never settles: members that die, or take longer than max.poll.interval.ms between polls.",
+			queries: []query{{"{{type}} {{reason}}", `sum by (type, reason) (rate(streamhouse_group_coordinator_rebalances_total{@broker}[@rate]))`}},
 		},
 		{
-			title: "Heartbeats", unit: "reqps", width: 12, fromZero: true,
-			about:   "Heartbeats of classic groups (Heartbeat) and of consumer groups of KIP-848 (ConsumerGroupHeartbeat), by outcome. REBALANCE_IN_PROGRESS tells members to join again; UNKNOWN_MEMBER_ID is a member that was thrown out because it was silent for too long.",
-			queries: []query{{"{{api}} {{status}}", `sum by (api, status) (rate(streamhouse_agent_kafka_requests_total{@broker, api=~"Heartbeat|ConsumerGroupHeartbeat"}[@rate]))`}},
+			title: "Duration of rebalances p99", unit: "s", width: 6, fromZero: true,
+			about:   "Classic groups read nothing meanwhile. It is as long as the slowest member takes to join again.",
+			queries: []query{{"{{type}}", `histogram_quantile(0.99, sum by (type, le) (increase(streamhouse_group_coordinator_rebalance_duration_seconds_bucket{@broker}[@rate])))`}},
+		},
+		{
+			title: "Groups and members", unit: "short", width: 6, fromZero: true,
+			about: "Groups by type and state, and members by type. A group that stays in another state than Stable (or Empty, without members) does not work.",
+			queries: []query{
+				{"{{type}} {{state}}", `sum by (type, state) (streamhouse_group_coordinator_groups{@broker})`},
+				{"members {{type}}", `sum by (type) (streamhouse_group_coordinator_members{@broker})`},
+			},
+		},
+		{
+			title: "Heartbeats and joins", unit: "reqps", width: 6, fromZero: true,
+			about:   "Requests of members, by outcome. REBALANCE_IN_PROGRESS tells members to join again; UNKNOWN_MEMBER_ID is a member that was thrown out because it was silent for too long.",
+			queries: []query{{"{{api}} {{status}}", `sum by (api, status) (rate(streamhouse_agent_kafka_requests_total{@broker, api=~"Heartbeat|ConsumerGroupHeartbeat|JoinGroup|SyncGroup|LeaveGroup"}[@rate]))`}},
 		},
 	}
 }
