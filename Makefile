@@ -29,7 +29,7 @@ COMPAT_TIMEOUT   ?= 15m
 CHAOS_PACKAGES   := ./chaos ./chaos/proxy ./chaos/history
 CHAOS_ROUNDS     ?= 200
 CHAOS_SEED       ?= $(shell date +%s)
-COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix ./manifests $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./examples ./day ./devstack $(CHAOS_PACKAGES))
+COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix ./manifests $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./examples ./dashboards ./day ./devstack $(CHAOS_PACKAGES))
 
 export COMPAT_BOOTSTRAP COMPAT_RECORDS COMPAT_KILLS COMPAT_REPORT
 
@@ -45,9 +45,10 @@ build: ## Build the static binary bin/streamhouse.
 test: unit compat ## Run all tests, with the race detector, then the compatibility tests; installs what they lack.
 
 .PHONY: servers
-servers: ## Install what tests run against: Postgres by apt-get, MinIO and versitygw by "go install" (five minutes, once).
+servers: ## Install what tests run against: Postgres, Prometheus by apt-get, MinIO and versitygw by "go install" (five minutes, once).
 	scripts/postgres
 	scripts/minio
+	scripts/prometheus
 
 .PHONY: unit
 unit: $(GOTESTSUM) servers ## Run the module's own tests, with the race detector.
@@ -139,6 +140,13 @@ generate: ## Write docs/protocol.md from the table of APIs.
 .PHONY: dashboards
 dashboards: ## Write grafana/dashboards/*.json from the code in grafana.
 	cd grafana && go test -count=1 -run TestFilesAreWritten -update .
+
+.PHONY: dashboard-pictures
+dashboard-pictures: build servers ## Draw docs/images/*.png from the dashboards' queries under load; seven minutes.
+	scripts/need chromium chromium
+	scripts/need npm npm
+	cd compat-tests/dashboards/page && npm ci --no-audit --no-fund --silent
+	cd compat-tests && DASHBOARDS_PICTURES=$(CURDIR)/docs/images go test -count=1 -v -timeout 30m -run TestPictures ./dashboards
 
 .PHONY: clean
 clean: ## Remove what was built; tools and clients stay.
