@@ -144,6 +144,7 @@ dashboards: ## Write grafana/dashboards/*.json from the code in grafana.
 .PHONY: dashboard-pictures
 dashboard-pictures: build servers ## Draw docs/images/*.png from the dashboards' queries under load; seven minutes.
 	scripts/need chromium chromium
+	scripts/need pngquant pngquant
 	scripts/need npm npm
 	cd compat-tests/dashboards/page && npm ci --no-audit --no-fund --silent
 	cd compat-tests && DASHBOARDS_PICTURES=$(CURDIR)/docs/images go test -count=1 -v -timeout 30m -run TestPictures ./dashboards

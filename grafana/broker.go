@@ -328,11 +328,11 @@ func leases() []panel {
 			},
 		},
 		{
-			title: "Log objects of other brokers", unit: "s", width: 6, fromZero: true,
-			about: "How long after its commit a log object of another broker came in here, p99, and how many came in a second: an embedded broker has no others. More than some tenths of a second: the catalog's notifications do not come, and polling finds them.",
+			title: "Delay of other brokers' log objects", unit: "s", width: 6, fromZero: true,
+			about: "How long after its commit a log object of another broker came in here: an embedded broker has no others. More than some tenths of a second: the catalog's notifications do not come, and polling finds them.",
 			queries: []query{
-				{"delay p99", `histogram_quantile(0.99, sum by (le) (rate(streamhouse_cluster_follow_delay_seconds_bucket{@broker}[@rate])))`},
-				{"objects/s", `sum(rate(streamhouse_cluster_followed_rows_total{@broker}[@rate]))`},
+				{"p50", `histogram_quantile(0.50, sum by (le) (rate(streamhouse_cluster_follow_delay_seconds_bucket{@broker}[@rate])))`},
+				{"p99", `histogram_quantile(0.99, sum by (le) (rate(streamhouse_cluster_follow_delay_seconds_bucket{@broker}[@rate])))`},
 			},
 		},
 	}

@@ -54,7 +54,7 @@ func bill() []panel {
 		{
 			kind: number, title: "Storage, a month", unit: "currencyUSD", width: 6,
 			about:   "What topics hold now, for a month: record bytes, without what was replaced and is not deleted yet. Retention is what bounds it.",
-			queries: []query{{"", `sum(streamhouse_topic_stored_bytes{@broker, @topic}) / 1e9 * $storage_price`}},
+			queries: []query{{"", `sum(streamhouse_topic_stored_bytes{@broker, @topic, topic!~"__.*"}) / 1e9 * $storage_price`}},
 		},
 		{
 			kind: number, title: "Requests for a million records", unit: "currencyUSD", width: 6,
@@ -90,30 +90,30 @@ func byTopic() []panel {
 			title: "Dollars a month, by topic", unit: "currencyUSD", width: 12, stack: true, fromZero: true,
 			about: "Requests at the pace of the moment, and storage of what is there now, for a month. An object has records of many topics: each is charged its share of the bytes. A topic that costs much for what it carries: its readers are behind and read from the store, or its records are kept for long.",
 			queries: []query{{"{{topic}}", topicOrNobody(`
-				sum by (topic) (rate(streamhouse_topic_store_requests_total{@broker, @topic, op="put"}[@rate])) * ` + month + ` / 1000 * $put_price
-				+ sum by (topic) (rate(streamhouse_topic_store_requests_total{@broker, @topic, op="get"}[@rate])) * ` + month + ` / 1000 * $get_price
-				+ (sum by (topic) (streamhouse_topic_stored_bytes{@broker, @topic}) / 1e9 * $storage_price
-				   or 0 * sum by (topic) (streamhouse_topic_stored_byte_seconds_total{@broker, @topic}))`)}},
+				sum by (topic) (rate(streamhouse_topic_store_requests_total{@broker, @topic, topic!~"__.*", op="put"}[@rate])) * ` + month + ` / 1000 * $put_price
+				+ sum by (topic) (rate(streamhouse_topic_store_requests_total{@broker, @topic, topic!~"__.*", op="get"}[@rate])) * ` + month + ` / 1000 * $get_price
+				+ (sum by (topic) (streamhouse_topic_stored_bytes{@broker, @topic, topic!~"__.*"}) / 1e9 * $storage_price
+				   or 0 * sum by (topic) (streamhouse_topic_stored_byte_seconds_total{@broker, @topic, topic!~"__.*"}))`)}},
 		},
 		{
 			title: "Bytes stored", unit: "decbytes", width: 12, stack: true, fromZero: true,
 			about:   "Record bytes in the logs of topics now. Growing without end: set retention.ms or retention.bytes of the topic.",
-			queries: []query{{"{{topic}}", topicOrNobody(`sum by (topic) (streamhouse_topic_stored_bytes{@broker, @topic})`)}},
+			queries: []query{{"{{topic}}", topicOrNobody(`sum by (topic) (streamhouse_topic_stored_bytes{@broker, @topic, topic!~"__.*"})`)}},
 		},
 		{
 			title: "PUT by topic", unit: "ops", width: 6, stack: true, fromZero: true,
 			about:   "Shares of requests that wrote, by topic: log objects and merges.",
-			queries: []query{{"{{topic}}", topicOrNobody(`sum by (topic) (rate(streamhouse_topic_store_requests_total{@broker, @topic, op="put"}[@rate]))`)}},
+			queries: []query{{"{{topic}}", topicOrNobody(`sum by (topic) (rate(streamhouse_topic_store_requests_total{@broker, @topic, topic!~"__.*", op="put"}[@rate]))`)}},
 		},
 		{
 			title: "GET by topic", unit: "ops", width: 6, stack: true, fromZero: true,
 			about:   "Shares of requests that read, by topic: consumers that are behind, and merges.",
-			queries: []query{{"{{topic}}", topicOrNobody(`sum by (topic) (rate(streamhouse_topic_store_requests_total{@broker, @topic, op="get"}[@rate]))`)}},
+			queries: []query{{"{{topic}}", topicOrNobody(`sum by (topic) (rate(streamhouse_topic_store_requests_total{@broker, @topic, topic!~"__.*", op="get"}[@rate]))`)}},
 		},
 		{
 			title: "Bytes written by topic", unit: "Bps", width: 6, stack: true, fromZero: true,
 			about:   "To the object store, merges included.",
-			queries: []query{{"{{topic}}", topicOrNobody(`sum by (topic) (rate(streamhouse_topic_store_bytes_total{@broker, @topic, op="put"}[@rate]))`)}},
+			queries: []query{{"{{topic}}", topicOrNobody(`sum by (topic) (rate(streamhouse_topic_store_bytes_total{@broker, @topic, topic!~"__.*", op="put"}[@rate]))`)}},
 		},
 		{
 			title: "Bytes read by consumers", unit: "Bps", width: 6, stack: true, fromZero: true,

@@ -68,9 +68,9 @@ func lag() []panel {
 		},
 		{
 			title: "Time to catch up", unit: "s", width: 12, height: 9, fromZero: true,
-			about: "Lag divided by the speed at which it shrank over the last minutes. No line: lag does not shrink, or there is none.",
+			about: "Lag divided by the speed at which it shrank over the last minutes, of groups more than 1,000 records behind. No line: nobody is, or lag does not shrink.",
 			queries: []query{{"{{group_id}} · {{topic}}", `
-				sum by (group_id, topic) (` + eachPartition("streamhouse_consumer_lag_records") + `)
+				(sum by (group_id, topic) (` + eachPartition("streamhouse_consumer_lag_records") + `) > 1000)
 				/ (-sum by (group_id, topic) (deriv(streamhouse_consumer_lag_records{@job, @topic, @group}[@rate])) > 0)`}},
 		},
 	}

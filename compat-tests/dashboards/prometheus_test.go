@@ -155,7 +155,8 @@ func (p *prometheus) values(ctx context.Context, label, selector string) (out []
 	if err != nil {
 		return nil, err
 	}
-	return out, json.Unmarshal(data, &out)
+	err = json.Unmarshal(data, &out)
+	return out, err
 }
 
 func unix(t time.Time) string { return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', 3, 64) }

@@ -6,6 +6,8 @@ const palette = ["#3b76c4", "#e08a1e", "#3c9d5d", "#c4423f", "#8a5cc2", "#2aa3a3
 const named = { green: "#3c9d5d", yellow: "#d9a400", red: "#cf3b3b" };
 const cell = { w: 1408 / 24, h: 36, gap: 8 };
 
+const powersOfTwo = Array.from({ length: 41 }, (_, i) => 2 ** i);
+
 function trim(n, digits) {
   const text = n.toFixed(digits);
   return text.includes(".") ? text.replace(/\.?0+$/, "") : text;
@@ -45,7 +47,6 @@ function element(parent, tag, text, css) {
   return e;
 }
 
-// names are the legends of a panel's series.
 function legendOf(target, labels) {
   if (!target.legendFormat) return "";
   return target.legendFormat.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, name) => labels[name] || "");
@@ -98,7 +99,7 @@ function drawGraph(box, panel, width, height) {
   const bands = [];
   lines.forEach((line, i) => {
     const c = palette[i % palette.length];
-    series.push({ stroke: c, width: 1.3, fill: stacked ? c + "55" : c + "14", points: { show: false }, spanGaps: true });
+    series.push({ stroke: c, width: 1.3, fill: !stacked ? c + "14" : i === 0 ? c + "55" : undefined, points: { show: false } });
     if (stacked && i > 0) bands.push({ series: [i + 1, i], fill: c + "55" });
   });
   new uPlot({
@@ -109,7 +110,7 @@ function drawGraph(box, panel, width, height) {
     scales: { x: { range: [DATA.from, DATA.to] }, y: { range: [bottom, top] } },
     axes: [
       { font: "11px sans-serif", stroke: "#5b6070", grid: { stroke: "#eceef2" }, ticks: { show: false }, size: 22, values: [[60, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] },
-      { font: "11px sans-serif", stroke: "#5b6070", grid: { stroke: "#eceef2" }, ticks: { show: false }, size: 74, values: (_, ticks) => ticks.map((v) => format(v, unit)) },
+      { font: "11px sans-serif", stroke: "#5b6070", grid: { stroke: "#eceef2" }, ticks: { show: false }, size: 74, ...(unit === "bytes" ? { incrs: powersOfTwo } : {}), values: (_, ticks) => ticks.map((v) => format(v, unit)) },
     ],
     hooks: {
       draw: [(u) => {
@@ -130,15 +131,20 @@ function drawGraph(box, panel, width, height) {
     },
   }, [times, ...drawn], chart);
 
+  // The highest lines first: what is always 0 may be left out.
   const legend = element(box, "div", undefined, "legend");
-  const shown = lines.length > rows * 2 ? rows * 2 - 1 : lines.length;
-  lines.slice(0, shown).forEach((line, i) => {
-    const item = element(legend, "div");
-    element(item, "i").style.background = palette[i % palette.length];
-    element(item, "span", line.name);
+  const entries = lines.map((line, i) => {
     const known = columns[i].filter((v) => v !== null);
-    element(item, "b", `last ${format(known[known.length - 1], unit)}, max ${format(Math.max(...known), unit)}`);
+    return { name: line.name, color: palette[i % palette.length], last: known[known.length - 1], max: Math.max(...known) };
   });
+  if (lines.length > rows * 2) entries.sort((a, b) => b.max - a.max);
+  const shown = lines.length > rows * 2 ? rows * 2 - 1 : lines.length;
+  for (const entry of entries.slice(0, shown)) {
+    const item = element(legend, "div");
+    element(item, "i").style.background = entry.color;
+    element(item, "span", entry.name);
+    element(item, "b", width < 600 ? `max ${format(entry.max, unit)}` : `last ${format(entry.last, unit)}, max ${format(entry.max, unit)}`);
+  }
   if (shown < lines.length) element(element(legend, "div"), "span", `and ${lines.length - shown} more`);
 }
 
