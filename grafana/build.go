@@ -115,7 +115,31 @@ func build(b board) (dashboard.Dashboard, error) {
 	if err != nil {
 		return d, fmt.Errorf("build dashboard %s: %w", b.file, err)
 	}
+	d.SchemaVersion = schemaVersion
+	plain(&d)
 	return d, nil
+}
+
+// schemaVersion is one that Grafana 11 and newer know: a newer Grafana brings a dashboard up to its own, an older one may refuse
+// what is newer than itself.
+const schemaVersion = 39
+
+// plain takes out what the SDK sets unasked: that links and marks hide in a menu.
+func plain(d *dashboard.Dashboard) {
+	for i := range d.Links {
+		d.Links[i].Placement = nil
+	}
+	for i := range d.Annotations.List {
+		d.Annotations.List[i].Placement = nil
+	}
+	for _, p := range d.Panels {
+		if p.Panel == nil {
+			continue
+		}
+		for i := range p.Panel.Links {
+			p.Panel.Links[i].Placement = nil
+		}
+	}
 }
 
 // alertMarks draws when alerts were firing into every graph.
