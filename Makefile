@@ -29,7 +29,7 @@ COMPAT_TIMEOUT   ?= 15m
 CHAOS_PACKAGES   := ./chaos ./chaos/proxy ./chaos/history
 CHAOS_ROUNDS     ?= 200
 CHAOS_SEED       ?= $(shell date +%s)
-COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix ./manifests $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./examples ./day ./devstack ./monitoring $(CHAOS_PACKAGES))
+COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix ./manifests $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./examples ./dashboards ./day ./devstack ./monitoring ./openapi ./groups $(CHAOS_PACKAGES))
 
 export COMPAT_BOOTSTRAP COMPAT_RECORDS COMPAT_KILLS COMPAT_REPORT
 
@@ -54,6 +54,7 @@ servers: ## Install what tests run against: Postgres by apt-get, MinIO, versityg
 unit: $(GOTESTSUM) servers ## Run the module's own tests, with the race detector.
 	scripts/need cc gcc libc6-dev
 	CGO_ENABLED=1 $(GOTESTSUM) --format pkgname-and-test-fails -- -race -timeout 15m ./...
+	cd grafana && $(GOTESTSUM) --format pkgname-and-test-fails -- ./...
 
 .PHONY: clients
 clients: ## Install the Kafka clients of the compatibility tests into compat-tests/.clients.
@@ -100,11 +101,13 @@ java-one-partition: build clients ## Measure one Java producer on one partition,
 lint: $(GOLANGCI) ## Check style, correctness and the direction of imports.
 	$(GOLANGCI) run ./...
 	cd compat-tests && $(GOLANGCI) run --config ../.golangci.yml ./...
+	cd grafana && $(GOLANGCI) run --config ../.golangci.yml ./...
 
 .PHONY: fmt
 fmt: $(GOLANGCI) ## Format all Go files as lint wants them.
 	$(GOLANGCI) fmt ./...
 	cd compat-tests && $(GOLANGCI) fmt --config ../.golangci.yml ./...
+	cd grafana && $(GOLANGCI) fmt --config ../.golangci.yml ./...
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s).
@@ -133,6 +136,18 @@ bench: ## Run the benchmarks named BENCH (all) for BENCHTIME (1s) each.
 .PHONY: generate
 generate: ## Write docs/protocol.md from the table of APIs.
 	go test ./broker -run TestProtocolDoc -count=1 -update
+
+.PHONY: dashboards
+dashboards: ## Write grafana/dashboards/*.json from the code in grafana.
+	cd grafana && go test -count=1 -run TestFilesAreWritten -update .
+
+.PHONY: dashboard-pictures
+dashboard-pictures: build servers ## Draw docs/images/*.png from the dashboards' queries under load; seven minutes.
+	scripts/need chromium chromium
+	scripts/need pngquant pngquant
+	scripts/need npm npm
+	cd compat-tests/dashboards/page && npm ci --no-audit --no-fund --silent
+	cd compat-tests && DASHBOARDS_PICTURES=$(CURDIR)/docs/images go test -count=1 -v -timeout 30m -run TestPictures ./dashboards
 
 .PHONY: clean
 clean: ## Remove what was built; tools and clients stay.
