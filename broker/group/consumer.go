@@ -366,16 +366,6 @@ func (*consumer) describe(*kmsg.DescribeGroupsResponseGroup) {}
 
 func (c *consumer) each(f func(Member)) {
 	for _, m := range c.sorted {
-		out := Member{ID: m.id, InstanceID: m.instance, Client: m.client}
-		for _, ps := range m.assigned {
-			t, ok := c.g.topics.ByID(ps.Topic)
-			if !ok {
-				continue
-			}
-			for _, p := range ps.Partitions {
-				out.Partitions = append(out.Partitions, catalog.GroupPartition{Topic: t.Name, Partition: p})
-			}
-		}
-		f(out)
+		f(Member{ID: m.id, InstanceID: m.instance, Client: m.client, Partitions: named(m.assigned, c.g.topics)})
 	}
 }

@@ -95,6 +95,8 @@ type Hooks struct {
 	Written func(groups, offsets, tries int, took time.Duration)
 	// Groups: how many groups this broker coordinates.
 	Groups func(n int)
+	// Members: [Coordinator.TakeMembers] has something to tell. Without it nothing is kept for that.
+	Members func()
 }
 
 const (

@@ -86,7 +86,7 @@ func (n *Node) listen(ctx context.Context) error {
 		return nil
 	}
 	server, err := metrics.NewServer(ctx, metrics.ServerOptions{
-		Addr: n.cfg.HTTPAddr, Metrics: n.metrics, Ready: n.ready, Groups: &n.groups, Pprof: n.cfg.Pprof, Logger: n.log,
+		Addr: n.cfg.HTTPAddr, Metrics: n.metrics, Ready: n.ready, Scrape: n.groups.scrape, Groups: &n.groups, Pprof: n.cfg.Pprof, Logger: n.log,
 	})
 	if err != nil {
 		return fmt.Errorf("--http-addr: %w", err)

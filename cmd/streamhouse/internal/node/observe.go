@@ -143,14 +143,15 @@ func (o *observer) brokerObserver() broker.Observer {
 				p.SendDuration(took)
 			}
 		},
-		Fetched: func(topic string, partition int32, records, bytes int) {
+		Fetched: func(group, topic string, partition int32, records, bytes int) {
 			if !o.traffic.Load() { // many connections answer at once: do not fight for the cache line
 				o.traffic.Store(true)
 			}
-			if c := o.consumerOf(o.byName(topic)); c != nil {
-				c.nobody.Consumed(c.partitions.of(partition), records, bytes)
+			if g := o.consumedBy(group, o.byName(topic)); g != nil {
+				g.Consumed(g.partitions.of(partition), records, bytes)
 			}
 		},
+		GroupGone: o.groupGone,
 		FetchAnswered: func(topic string, took time.Duration) {
 			if c := o.consumerOf(o.byName(topic)); c != nil {
 				c.PollDuration(took)
