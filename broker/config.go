@@ -114,6 +114,8 @@ type Observer struct {
 	Request func(api string, code int16, took time.Duration)
 	// Groups: what the coordinator of groups does.
 	Groups coordinator.Hooks
+	// OffsetCommitted: so many offsets of an OffsetCommit were answered with this code.
+	OffsetCommitted func(code int16, offsets int)
 	// Appended: a batch was accepted and waits to be committed. records > 0.
 	Appended func(topic string, partition int32, records int)
 	// Produced: an appended batch was committed (code 0) or failed; wait is from append to outcome.

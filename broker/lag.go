@@ -129,6 +129,45 @@ func (b *Broker) CoordinatedLags(ctx context.Context) ([]GroupLag, error) {
 	return all, errors.Join(err, b.addBacklogs(ctx, all))
 }
 
+// GroupCount counts groups of one kind and state.
+type GroupCount struct {
+	Kind    catalog.GroupKind
+	State   string
+	Groups  int
+	Members int
+}
+
+// CountGroups counts the groups that this broker coordinates, but for those of shards that are being loaded.
+func (b *Broker) CountGroups(ctx context.Context) []GroupCount {
+	if b.groups == nil {
+		return nil
+	}
+	type key struct {
+		kind  catalog.GroupKind
+		state string
+	}
+	counts := make(map[key]*GroupCount)
+	_ = b.groups.Each(ctx, func(g *group.Group) {
+		if _, ok := g.List(); !ok {
+			return
+		}
+		k := key{g.Kind(), g.Phase()}
+		if counts[k] == nil {
+			counts[k] = &GroupCount{Kind: k.kind, State: k.state}
+		}
+		counts[k].Groups++
+		counts[k].Members += g.MemberCount()
+	})
+	if ctx.Err() != nil {
+		return nil // a shard may be at it yet
+	}
+	var out []GroupCount
+	for _, c := range counts {
+		out = append(out, *c)
+	}
+	return out
+}
+
 // Groups lists groups of the whole cluster with id > after, by id, at most limit, without their partitions, and the node id
 // of the coordinator of each, -1 for none.
 func (b *Broker) Groups(ctx context.Context, after string, limit int) ([]GroupLag, []int32, error) {

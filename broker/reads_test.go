@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -42,11 +43,7 @@ func (h *readsHeard) all(tb *testBroker) map[string]int {
 	tb.AttributeReads(tb.t.Context())
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	out := map[string]int{}
-	for k, v := range h.by {
-		out[k] = v
-	}
-	return out
+	return maps.Clone(h.by)
 }
 
 func positionsOf(tb *testBroker) map[string]int64 {

@@ -2,6 +2,7 @@ package attribution
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -62,11 +63,7 @@ func (b *Book) round(ctx context.Context, scrape bool) {
 func (b *Book) seen() map[catalog.GroupClient]*Client {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	out := make(map[catalog.GroupClient]*Client, len(b.mu.clients))
-	for name, c := range b.mu.clients {
-		out[name] = c
-	}
-	return out
+	return maps.Clone(b.mu.clients)
 }
 
 // collect takes what slots have not told.

@@ -129,6 +129,7 @@ func (*consumer) kind() catalog.GroupKind { return catalog.GroupConsumer }
 func (*consumer) protocolType() string    { return consumerProtocolType }
 func (c *consumer) epoch() int32          { return c.groupEpoch }
 func (c *consumer) idle() bool            { return len(c.members) == 0 }
+func (c *consumer) size() int             { return len(c.members) }
 func (*consumer) abandoned(Token)         {} // no answer waits for anything but writes
 func (*consumer) configChanged(*step)     {} // each heartbeat reads the config
 

@@ -76,6 +76,12 @@ func (g *Group) Members() []Member {
 	return out
 }
 
+// MemberCount is how many members there are.
+func (g *Group) MemberCount() int { return g.m.size() }
+
+// HasMembers says whether there are members, or clients on the way to become some.
+func (g *Group) HasMembers() bool { return !g.m.idle() }
+
 // MembersVersion differs whenever [Group.Members] may: what is made of them may be kept as long as it does not.
 func (g *Group) MembersVersion() uint64 { return g.version }
 

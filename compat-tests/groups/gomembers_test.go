@@ -70,8 +70,9 @@ func franz(ctx context.Context, s *spec) error {
 		opts = append(opts, kgo.InstanceID(s.Instance))
 	}
 	if s.Protocol == "consumer" {
+		// Not with the context that SIGTERM ends: it has to leave then.
 		own := context.WithValue(context.WithoutCancel(ctx), "opt_in_kafka_next_gen_balancer_beta", true) //nolint:revive,staticcheck // franz-go's own key
-		opts = append(opts, kgo.WithContext(own)) // not the one that SIGTERM ends: it has to leave then
+		opts = append(opts, kgo.WithContext(own))
 	}
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {

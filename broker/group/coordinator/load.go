@@ -97,6 +97,9 @@ func (s *shard) install(l loaded) {
 		if len(rec.Members) > 0 && err == nil {
 			s.noticed(e.id)
 		}
+		if g, ok := m.(*group.Group); ok {
+			e.phase, e.epoch = g.Phase(), g.Epoch()
+		}
 		s.settle(e)
 	}
 	s.membersRead()

@@ -73,7 +73,7 @@ func (s *shard) noticed(id string) {
 func (s *shard) membersRead() {
 	w := &s.work
 	w.whole = true
-	s.ready.Store(true)
+	s.isReady(true)
 	if s.c.cfg.Hooks.Members != nil && !s.untold.Swap(true) {
 		s.c.cfg.Hooks.Members()
 	}
@@ -81,7 +81,7 @@ func (s *shard) membersRead() {
 
 // forgetMembers is called when the shard is read, perhaps anew.
 func (s *shard) forgetMembers() {
-	s.ready.Store(false)
+	s.isReady(false)
 	s.untold.Store(false)
 	s.work.moved = nil
 }
@@ -103,4 +103,19 @@ func (s *shard) tellMembers(into *ShardMembers) {
 		}
 	}
 	w.moved = nil
+}
+
+// isReady says whether the shard's groups are known, and moves the number of those that are.
+func (s *shard) isReady(ready bool) {
+	if s.ready.Swap(ready) == ready {
+		return
+	}
+	by := int64(1)
+	if !ready {
+		by = -1
+	}
+	n := s.c.ready.Add(by)
+	if s.c.cfg.Hooks.Shards != nil {
+		s.c.cfg.Hooks.Shards(int(n))
+	}
 }

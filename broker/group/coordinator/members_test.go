@@ -1,14 +1,11 @@
 package coordinator
 
 import (
-	"maps"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // taken is what a coordinator tells of members: how many each group has, "gone" ones with -1; whole are the shards told in full.
@@ -83,16 +80,16 @@ func TestMembersAreTold(t *testing.T) {
 		require.Equal(t, []int32{0, 1, 2}, led)
 		b.e.change(func() { b.e.doubtful = false })
 
-		// Sessions end, and the groups expire with their offsets.
+		// Sessions end, and a group is deleted.
 		<-time.After(time.Minute)
 		groups, _, _ = b.taken()
 		require.Equal(t, map[string]int{"g": 0, besides("g"): 0}, groups)
-		<-time.After(30 * 24 * time.Hour)
+		del := kmsg.NewPtrDeleteGroupsRequest()
+		del.Version, del.Groups = 2, []string{"g"}
+		_, err := b.ask("g", del)
+		require.NoError(t, err)
 		groups, _, _ = b.taken()
-		require.Contains(t, slices.Collect(maps.Keys(groups)), "g")
-		require.Equal(t, -1, groups["g"])
-		_, err := w.cat.ReadGroup(t.Context(), "g")
-		require.ErrorIs(t, err, catalog.ErrNotFound)
+		require.Equal(t, map[string]int{"g": -1}, groups)
 	})
 }
 

@@ -72,8 +72,9 @@ type entry struct {
 
 	due   time.Time // of its Tick; zero: none
 	place int       // in timers; -1: not there
-	seen  uint64    // MembersVersion, as far as noticed
-	held  bool      // its timers stand still until its writes are durable
+	course
+	seen uint64 // MembersVersion, as far as noticed
+	held bool   // its timers stand still until its writes are durable
 
 	cfg     group.Config
 	changes []*change // in no statement yet, oldest first
@@ -346,6 +347,7 @@ func (s *shard) step(e *entry, ev group.Event) {
 	now := time.Now()
 	eff := e.m.Step(now, ev)
 	s.noticeMembers(e)
+	s.observe(e, eff.Notes, now)
 	if eff.Change != nil {
 		s.changed(e, eff.Write, eff.Change, now)
 	}
@@ -505,6 +507,7 @@ func (s *shard) end(cancel context.CancelFunc) {
 	for _, o := range inbox {
 		s.reply(o, answer{err: ErrNotCoordinator})
 	}
+	s.isReady(false)
 	s.c.counted(-len(w.groups))
 	w.groups = nil
 	w.workers.Wait()

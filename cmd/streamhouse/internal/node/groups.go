@@ -64,6 +64,19 @@ func (g *groups) scraped(yield func(metrics.LagSample)) error {
 	return err
 }
 
+// counted yields how many groups this broker coordinates.
+func (g *groups) counted(yield func(metrics.GroupCount)) {
+	b := g.broker.Load()
+	if b == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeWithin)
+	defer cancel()
+	for _, c := range b.CountGroups(ctx) {
+		yield(metrics.GroupCount{Type: string(c.Kind), State: c.State, Groups: c.Groups, Members: c.Members})
+	}
+}
+
 // scrape is called before each scrape.
 func (g *groups) scrape(ctx context.Context) {
 	if b := g.broker.Load(); b != nil {

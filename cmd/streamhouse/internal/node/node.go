@@ -53,6 +53,7 @@ func Start(ctx context.Context, cfg config.Config, version string, log *slog.Log
 	}()
 	n.metrics = metrics.New(metrics.Options{MaxPartitions: cfg.MaxPartitionMetrics, Version: version, Logger: log})
 	n.metrics.Lag.Tell(n.groups.scraped)
+	n.metrics.Groups.Tell(n.groups.counted)
 	n.watch = newObserver(n.metrics)
 	n.pool = slab.NewPool(cfg.BufferBytes / 4)
 	for _, step := range []func(context.Context) error{n.openData, n.listen, n.identify, n.openEngine, n.openBroker} {
