@@ -114,8 +114,8 @@ fuzz: ## Run each fuzz target for FUZZTIME (30s).
 	scripts/fuzz $(FUZZTIME)
 
 .PHONY: groups
-groups: build clients ## Have members of consumer groups by ten clients join, crash, leave and resume; minutes.
-	cd compat-tests && go test -count=1 -parallel 2 -timeout 30m ./groups
+groups: build clients servers ## Have members of consumer groups by ten clients join, crash, leave and resume; minutes.
+	cd compat-tests && GROUPS_FULL=1 go test -count=1 -parallel 2 -timeout 30m ./groups
 
 .PHONY: postgres-versions
 postgres-versions: ## Test catalog/postgres against Postgres 14, 15, 16 and 17, fetched from Maven Central (10 minutes).

@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/streamhouse/streamhouse/broker/attribution"
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/storage"
 )
@@ -48,6 +49,7 @@ type fetchRun struct {
 	b         *Broker
 	ctx       context.Context // lives for one call of Broker.fetch
 	conn      *conn
+	reader    *attribution.Client // nil: nobody wants to know
 	fleet     *fleet
 	near      *placer // of partitions for a client in another rack; nil: the client stays
 	rack      string  // of that client
@@ -77,7 +79,7 @@ func (b *Broker) fetch(ctx context.Context, r *request) (kmsg.Response, error) {
 	}
 	f := &fetchRun{
 		b: b, ctx: ctx, conn: r.conn, began: now, s: s, version: r.version, full: full, answer: a,
-		committed: req.IsolationLevel == readCommitted,
+		committed: req.IsolationLevel == readCommitted, reader: b.readerOf(r),
 	}
 	f.findNear(req)
 	keep := false
@@ -446,9 +448,8 @@ func (f *fetchRun) put(p *sessionPart) (leader int32) {
 		}
 		if p.read.Bytes > 0 {
 			records = p.read.Records
-			if f.b.obs.Fetched != nil && p.topic != nil {
-				f.b.obs.Fetched(p.topic.Name, p.key.tp.Partition, countRecords(records), p.read.Bytes)
-			}
+			n, last := countRecords(records, p.offset)
+			f.read(p, n, p.read.Bytes, last)
 		}
 	}
 	t.Partitions = append(t.Partitions, rp)
@@ -476,6 +477,9 @@ func (f *fetchRun) requeue() {
 	kept = append(kept, served...)
 	s.dirty = kept
 	for _, p := range f.touched {
+		if p.read != nil && p.read.Bytes == 0 && p.code == codeNone && p.offset > 0 {
+			f.read(p, 0, 0, p.offset-1)
+		}
 		if p.read != nil {
 			f.answer.reads = append(f.answer.reads, p.read)
 			p.read = nil

@@ -23,8 +23,12 @@ func (b *Broker) offsetCommit(ctx context.Context, r *request) (kmsg.Response, e
 		return im.byName[t.Topic] != nil
 	})
 	resp, code, err := b.askGroup(ctx, r, req.Group, req)
-	if err != nil || code == codeNone {
-		return resp, err
+	if err != nil {
+		return nil, err
+	}
+	if code == codeNone {
+		b.observeCommit(resp.(*kmsg.OffsetCommitResponse))
+		return resp, nil
 	}
 	refused := kmsg.NewPtrOffsetCommitResponse()
 	refused.Version = r.version
@@ -39,5 +43,28 @@ func (b *Broker) offsetCommit(ctx context.Context, r *request) (kmsg.Response, e
 		}
 		refused.Topics = append(refused.Topics, t)
 	}
+	b.observeCommit(refused)
 	return refused, nil
+}
+
+// observeCommit tells the observer of an answer's partitions, by code.
+func (b *Broker) observeCommit(resp *kmsg.OffsetCommitResponse) {
+	if b.obs.OffsetCommitted == nil {
+		return
+	}
+	last, n := codeNone, 0 // mostly all have the same
+	for i := range resp.Topics {
+		for j := range resp.Topics[i].Partitions {
+			code := resp.Topics[i].Partitions[j].ErrorCode
+			if code != last && n > 0 {
+				b.obs.OffsetCommitted(last, n)
+				n = 0
+			}
+			last = code
+			n++
+		}
+	}
+	if n > 0 {
+		b.obs.OffsetCommitted(last, n)
+	}
 }

@@ -99,12 +99,26 @@ func TestAllocations(t *testing.T) {
 	id := tb.topic("t", 1)
 	produceLoop(tb, id, 100)()
 	fetched := testing.AllocsPerRun(runs, fetchLoop(tb, id))
-	t.Logf("allocations: %.0f per produced batch, %.0f per fetched partition", produced, fetched)
+	// The same by a member of a group: who it is was found out once.
+	told := map[string]int{}
+	gb := startGroups(t, func(c *Config) {
+		c.Observer.Fetched = func(group, _ string, _ int32, records, _ int) { told[group] += records }
+	})
+	id = gb.topic("t", 1)
+	produceLoop(gb, id, 100)()
+	gb.reads.Client("", "/").Slot("t", 0)
+	gb.joinAlone("g", "", "/", "t", 0)
+	gb.AttributeReads(t.Context())
+	attributed := testing.AllocsPerRun(runs, fetchLoop(gb, id))
+	require.Empty(t, told[""])
+	require.GreaterOrEqual(t, told["g"], runs*100)
+	t.Logf("allocations: %.0f per produced batch, %.0f per fetched partition, %.0f by a member", produced, fetched, attributed)
 	if raceEnabled {
 		return // the race detector allocates, and empties pools on purpose
 	}
 	require.LessOrEqual(t, produced, float64(maxAllocsProduced))
 	require.LessOrEqual(t, fetched, float64(maxAllocsFetched))
+	require.LessOrEqual(t, attributed, float64(maxAllocsFetched))
 }
 
 func BenchmarkProduceBatch(b *testing.B) {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/streamhouse/streamhouse/broker/attribution"
 	"github.com/streamhouse/streamhouse/catalog"
 )
 
@@ -26,7 +27,8 @@ type Broker struct {
 	apis     map[int16]*api
 	topics   topics
 	telling  *tellingCatalog
-	groups   *groups // nil: none
+	groups   *groups           // nil: none
+	reads    *attribution.Book // nil: nobody wants to know
 	sessions *sessionCache
 	memory   *semaphore.Weighted // request frames
 	answers  *semaphore.Weighted // record bytes of Fetch answers

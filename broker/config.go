@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/streamhouse/streamhouse/broker/attribution"
 	"github.com/streamhouse/streamhouse/broker/group"
 	"github.com/streamhouse/streamhouse/broker/group/coordinator"
 	"github.com/streamhouse/streamhouse/catalog"
@@ -30,6 +31,8 @@ type Config struct {
 	Leases coordinator.Leases
 	// Group are the configs of groups; the zero value means Kafka's defaults.
 	Group *group.Config
+	// Members finds the members of groups that others coordinate; nil when the broker is alone.
+	Members attribution.Members
 	// OffsetCommitTimeout is offsets.commit.timeout.ms: how long a member waits at most until what it asked for is durable.
 	// Default 5 s.
 	OffsetCommitTimeout time.Duration
@@ -111,6 +114,8 @@ type Observer struct {
 	Request func(api string, code int16, took time.Duration)
 	// Groups: what the coordinator of groups does.
 	Groups coordinator.Hooks
+	// OffsetCommitted: so many offsets of an OffsetCommit were answered with this code.
+	OffsetCommitted func(code int16, offsets int)
 	// Appended: a batch was accepted and waits to be committed. records > 0.
 	Appended func(topic string, partition int32, records int)
 	// Produced: an appended batch was committed (code 0) or failed; wait is from append to outcome.
@@ -119,8 +124,11 @@ type Observer struct {
 	ProduceRefused func(topic string, code int16)
 	// ProduceAnswered: request read to answer ready, once per topic.
 	ProduceAnswered func(topic string, took time.Duration)
-	// Fetched: bytes of a partition were put into an answer. records is by offsets, and counts a first batch in full.
-	Fetched func(topic string, partition int32, records, bytes int)
+	// Fetched: so much of a partition was put into answers, for members of a group, or "": see package attribution. Some of it is told
+	// later. records are those from the offset asked for on.
+	Fetched func(group, topic string, partition int32, records, bytes int)
+	// GroupGone: a group that Fetched was told of does not exist any more, or none of its members has fetched for minutes.
+	GroupGone func(group string)
 	// FetchAnswered: request read to answer ready, long-poll wait included, once per topic in the answer.
 	FetchAnswered func(topic string, took time.Duration)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/streamhouse/streamhouse/broker/attribution"
 	"github.com/streamhouse/streamhouse/kafkaproto"
 )
 
@@ -50,7 +51,8 @@ type conn struct {
 	open      atomic.Int32             // requests read and not answered
 	changing  sync.WaitGroup           // requests in the queue whose api changes things; Add and Wait by the reader only
 	stopped   atomic.Bool
-	redirects redirects // the writer's
+	redirects redirects                          // the writer's
+	reader    atomic.Pointer[attribution.Client] // who sent the last Fetch
 	once      sync.Once
 }
 

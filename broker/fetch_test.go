@@ -378,13 +378,27 @@ func TestShutdownEndsLongPollsAndFinishesAnswers(t *testing.T) {
 
 func TestCountRecords(t *testing.T) {
 	var run []byte
+	base := int64(100)
 	for _, vs := range [][]string{{"a"}, {"b", "c"}, {"d", "e", "f"}} {
-		run = append(run, batchOf(t, recordbatch.Spec{}, vs...)...)
+		run = append(run, batchOf(t, recordbatch.Spec{BaseOffset: base}, vs...)...)
+		base += int64(len(vs))
 	}
 	for at := range run {
-		require.Equal(t, 6, countRecords([][]byte{run[:at], run[at:]}))
+		n, last := countRecords([][]byte{run[:at], run[at:]}, 100)
+		require.Equal(t, 6, n)
+		require.EqualValues(t, 105, last)
 	}
-	require.Zero(t, countRecords(nil))
+	n, _ := countRecords([][]byte{run}, 102)
+	require.Equal(t, 4, n, "from the middle of a batch")
+	n, _ = countRecords([][]byte{run}, 99)
+	require.Equal(t, 6, n)
+	n, _ = countRecords(nil, 0)
+	require.Zero(t, n)
+}
+
+func recordsIn(batches []byte) int {
+	n, _ := countRecords([][]byte{batches}, 0)
+	return n
 }
 
 func TestAnswerMemoryIsBounded(t *testing.T) {
@@ -400,7 +414,7 @@ func TestAnswerMemoryIsBounded(t *testing.T) {
 	require.True(t, tb.answers.TryAcquire(200<<10))
 	resp := ask(c, fetchRequest("", id, 0, 1, 2), 17).(*kmsg.FetchResponse)
 	ps := resp.Topics[0].Partitions
-	require.EqualValues(t, 1, countRecords([][]byte{ps[0].RecordBatches}), "one batch")
+	require.EqualValues(t, 1, recordsIn(ps[0].RecordBatches), "one batch")
 	require.Empty(t, ps[1].RecordBatches)
 	require.EqualValues(t, 3, ps[1].HighWatermark, "what there is is told")
 	tb.answers.Release(200 << 10)
@@ -432,7 +446,7 @@ func TestFetchSizes(t *testing.T) {
 		}
 		resp := ask(c, req, 17).(*kmsg.FetchResponse)
 		for i, p := range resp.Topics[0].Partitions {
-			n[i] = countRecords([][]byte{p.RecordBatches})
+			n[i] = recordsIn(p.RecordBatches)
 		}
 		return n
 	}

@@ -35,11 +35,12 @@ func putRead(r *storage.Read) {
 	reads.Put(r)
 }
 
-// countRecords adds up the records of whole batches in consecutive slices.
-func countRecords(records [][]byte) int {
+// countRecords adds up the records of whole batches in consecutive slices, from an offset on, and tells the offset of the last one.
+// A first batch that begins before that counts by its offsets; if some of those are gone from it, in full.
+func countRecords(records [][]byte, from int64) (n int, last int64) {
 	var (
-		n, skip int // skip: bytes of the batch at hand still to pass over
-		head    []byte
+		skip int // skip: bytes of the batch at hand still to pass over
+		head []byte
 	)
 	for _, b := range records {
 		for len(b) > 0 {
@@ -60,11 +61,15 @@ func countRecords(records [][]byte) int {
 			}
 			hd, err := recordbatch.ParseHeader(h)
 			if err != nil || hd.Size() < recordbatch.HeaderSize {
-				return n
+				return n, last
 			}
 			n += int(hd.NumRecords)
+			if skipped := from - hd.BaseOffset; skipped > 0 && hd.NumRecords == hd.LastOffsetDelta+1 {
+				n -= int(min(skipped, int64(hd.NumRecords)))
+			}
+			last = hd.LastOffset()
 			skip, head = hd.Size()-recordbatch.HeaderSize, head[:0]
 		}
 	}
-	return n
+	return n, last
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -26,9 +27,13 @@ func newGroups(b *Broker) (*groups, error) {
 	if b.cfg.Leases == nil {
 		return nil, nil //nolint:nilnil // a broker without groups
 	}
+	hooks := b.cfg.Observer.Groups
+	if b.obs.Fetched != nil {
+		b.reads = newReads(b, &hooks)
+	}
 	c, err := coordinator.New(coordinator.Config{
 		Groups: b.cfg.Catalog, Leases: b.cfg.Leases, Topic: lease.GroupsID, Shards: lease.GroupsPartitions,
-		Logger: b.cfg.Logger, CommitTimeout: b.cfg.OffsetCommitTimeout, MaxGroups: b.cfg.Limits.Groups, Hooks: b.cfg.Observer.Groups,
+		Logger: b.cfg.Logger, CommitTimeout: b.cfg.OffsetCommitTimeout, MaxGroups: b.cfg.Limits.Groups, Hooks: hooks,
 	}, b.groupTopics(b.topics.load()), b.groupConfigs(b.topics.load()))
 	if err != nil {
 		return nil, err
@@ -55,6 +60,11 @@ func (b *Broker) Coordinate(ctx context.Context) {
 		case <-stop:
 		}
 	}()
+	var reads sync.WaitGroup
+	defer reads.Wait()
+	if b.reads != nil {
+		reads.Go(func() { b.reads.Run(ctx) })
+	}
 	b.groups.Run(ctx)
 }
 
@@ -82,7 +92,7 @@ func (b *Broker) askGroup(ctx context.Context, r *request, id string, body kmsg.
 	if code := b.checkGroup(id); code != codeNone {
 		return nil, code, nil
 	}
-	resp, err = b.groups.Do(ctx, id, body, group.Client{ID: r.clientID, Host: "/" + r.conn.ip})
+	resp, err = b.groups.Do(ctx, id, body, group.Client{ID: r.clientID, Host: r.conn.host()})
 	if err != nil && ctx.Err() != nil {
 		return nil, codeNone, err // nobody is there any more
 	}

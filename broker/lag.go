@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/streamhouse/streamhouse/broker/group"
@@ -41,7 +42,13 @@ type Lag struct {
 	Age time.Duration
 	// Member is the member id of the owner, or empty.
 	Member string
+	// Position is the highest offset that the group fetched from this broker, or did not want; -1 when this broker does not know: nobody
+	// of the group fetches here.
+	Position int64
 }
+
+// unknownLag tells nothing.
+var unknownLag = Lag{Committed: -1, HighWatermark: -1, Records: -1, Age: -1, Position: -1}
 
 // PartitionLag is a Lag and what it is of.
 type PartitionLag struct {
@@ -68,7 +75,7 @@ func (b *Broker) Lag(ctx context.Context, groupID, topic string, partition int32
 	case err != nil:
 		return Lag{}, err
 	case len(g.Partitions) == 0:
-		return Lag{Committed: -1, HighWatermark: -1, Records: -1, Age: -1}, nil
+		return unknownLag, nil
 	}
 	return g.Partitions[0].Lag, nil
 }
@@ -90,7 +97,11 @@ func (b *Broker) GroupLag(ctx context.Context, groupID string, keep func(topic s
 	if err != nil {
 		return GroupLag{}, fmt.Errorf("lag of group %q: %w", groupID, err)
 	}
-	b.addBacklogs(ctx, []GroupLag{out})
+	_ = b.addBacklogs(ctx, []GroupLag{out}) // it is logged, and shown as not known
+	for i := range out.Partitions {
+		p := &out.Partitions[i]
+		p.Position = b.position(groupID, p.Topic, p.Partition)
+	}
 	return out, nil
 }
 
@@ -101,18 +112,60 @@ func hasOffsets(g *group.Group) bool {
 	return false
 }
 
-// CoordinatedLags tells the lag of all groups that this broker coordinates, in no order. ErrLoading of the coordinator while
-// a shard is being read.
+// CoordinatedLags tells the lag of all groups that this broker coordinates, in no order. With an error it tells what it can: the groups
+// of a shard that is being loaded are left out, and what could not be found out of a partition is -1.
 func (b *Broker) CoordinatedLags(ctx context.Context) ([]GroupLag, error) {
 	if b.groups == nil {
 		return nil, nil
 	}
 	var all []GroupLag
-	if err := b.groups.Each(ctx, func(g *group.Group) { all = append(all, positions(g, nil)) }); err != nil {
-		return nil, fmt.Errorf("look at the groups: %w", err)
+	err := b.groups.Each(ctx, func(g *group.Group) { all = append(all, positions(g, nil)) })
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("look at the groups: %w", err) // a shard may be at it yet
 	}
-	b.addBacklogs(ctx, all)
-	return all, nil
+	if err != nil {
+		err = fmt.Errorf("look at the groups: %w", err)
+	}
+	return all, errors.Join(err, b.addBacklogs(ctx, all))
+}
+
+// GroupCount counts groups of one kind and state.
+type GroupCount struct {
+	Kind    catalog.GroupKind
+	State   string
+	Groups  int
+	Members int
+}
+
+// CountGroups counts the groups that this broker coordinates, but for those of shards that are being loaded.
+func (b *Broker) CountGroups(ctx context.Context) []GroupCount {
+	if b.groups == nil {
+		return nil
+	}
+	type key struct {
+		kind  catalog.GroupKind
+		state string
+	}
+	counts := make(map[key]*GroupCount)
+	_ = b.groups.Each(ctx, func(g *group.Group) {
+		if _, ok := g.List(); !ok {
+			return
+		}
+		k := key{g.Kind(), g.Phase()}
+		if counts[k] == nil {
+			counts[k] = &GroupCount{Kind: k.kind, State: k.state}
+		}
+		counts[k].Groups++
+		counts[k].Members += g.MemberCount()
+	})
+	if ctx.Err() != nil {
+		return nil // a shard may be at it yet
+	}
+	var out []GroupCount
+	for _, c := range counts {
+		out = append(out, *c)
+	}
+	return out
 }
 
 // Groups lists groups of the whole cluster with id > after, by id, at most limit, without their partitions, and the node id
@@ -177,7 +230,7 @@ func positions(g *group.Group, keep func(string, int32) bool) GroupLag {
 			i = len(out.Partitions)
 			at[p] = i
 			out.Partitions = append(out.Partitions, PartitionLag{
-				Topic: p.Topic, Partition: p.Partition, Lag: Lag{Committed: -1, HighWatermark: -1, Records: -1, Age: -1},
+				Topic: p.Topic, Partition: p.Partition, Lag: unknownLag,
 			})
 		}
 		return &out.Partitions[i]
@@ -205,11 +258,12 @@ func positions(g *group.Group, keep func(string, int32) bool) GroupLag {
 // backlogAtOnce is how many partitions are looked at at the same time where the store has to be asked.
 const backlogAtOnce = 16
 
-// addBacklogs fills in high watermarks, records and ages. What cannot be told stays -1.
-func (b *Broker) addBacklogs(ctx context.Context, groups []GroupLag) {
+// addBacklogs fills in high watermarks, records and ages. What cannot be told stays -1; that is an error, unless it is just that this
+// broker does not follow the partition at the moment.
+func (b *Broker) addBacklogs(ctx context.Context, groups []GroupLag) error {
 	log, ok := b.cfg.Log.(Backlogs)
 	if !ok {
-		return
+		return nil
 	}
 	im := b.topics.load()
 	type ask struct {
@@ -230,14 +284,17 @@ func (b *Broker) addBacklogs(ctx context.Context, groups []GroupLag) {
 	}
 	if err := log.Know(ctx, tps); err != nil {
 		b.limited.warn("cannot tell the lag of groups", "error", err)
-		return
+		return fmt.Errorf("find partitions: %w", err)
 	}
 	now := time.Now()
+	var failed atomic.Pointer[error]
 	one := func(a ask) {
 		found, err := log.Backlog(ctx, a.tp, max(a.to.Committed, 0))
 		if err != nil {
-			if !errors.Is(err, storage.ErrNotLeader) && ctx.Err() == nil {
-				b.limited.warn("cannot tell the lag of groups", "partition", a.tp, "error", err)
+			if !errors.Is(err, storage.ErrNotLeader) {
+				err = fmt.Errorf("partition %s: %w", a.tp, err)
+				failed.Store(&err)
+				b.limited.warn("cannot tell the lag of groups", "error", err)
 			}
 			return
 		}
@@ -265,4 +322,8 @@ func (b *Broker) addBacklogs(ctx context.Context, groups []GroupLag) {
 	}
 	close(next)
 	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
 }

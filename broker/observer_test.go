@@ -27,7 +27,7 @@ func TestObserverHearsEverything(t *testing.T) {
 			},
 			ProduceRefused:  func(topic string, code int16) { note("refused "+topic+" "+names(code), 1) },
 			ProduceAnswered: func(topic string, _ time.Duration) { note("answered "+topic, 1) },
-			Fetched:         func(topic string, _ int32, n, _ int) { note("fetched "+topic, n) },
+			Fetched:         func(group, topic string, _ int32, n, _ int) { note("fetched "+topic+" by "+group, n) },
 			FetchAnswered:   func(topic string, _ time.Duration) { note("fetch answered "+topic, 1) },
 		}
 	})
@@ -37,11 +37,12 @@ func TestObserverHearsEverything(t *testing.T) {
 	ask(c, produceRequest("", id, 0, []byte("nonsense")), 13)
 	ask(c, fetchRequest("", id, 0), 17)
 	ask(c, kmsg.NewPtrDescribeACLsRequest(), 1)
+	tb.AttributeReads(t.Context())
 	mu.Lock()
 	defer mu.Unlock()
 	for what, n := range map[string]int{
 		"CreateTopics NONE": 1, "Produce NONE": 1, "Produce INVALID_RECORD": 1, "Fetch NONE": 1, "DescribeAcls SECURITY_DISABLED": 1,
-		"appended t": 2, "produced t NONE": 2, "refused t INVALID_RECORD": 1, "answered t": 2, "fetched t": 2, "fetch answered t": 1,
+		"appended t": 2, "produced t NONE": 2, "refused t INVALID_RECORD": 1, "answered t": 2, "fetched t by ": 2, "fetch answered t": 1,
 	} {
 		require.Equal(t, n, heard[what], what)
 	}

@@ -136,7 +136,7 @@ func TestEveryProduceAndFetchVersion(t *testing.T) {
 		p := resp.Topics[0].Partitions[0]
 		require.Zero(t, p.ErrorCode)
 		require.Equal(t, n, p.HighWatermark)
-		require.EqualValues(t, 22, countRecords([][]byte{p.RecordBatches}), "version %d", v)
+		require.EqualValues(t, 22, recordsIn(p.RecordBatches), "version %d", v)
 	}
 }
 

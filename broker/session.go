@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/streamhouse/streamhouse/broker/attribution"
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/storage"
 )
@@ -40,6 +41,8 @@ type sessionPart struct {
 	maxBytes    int32
 	leaderEpoch int32
 	lastEpoch   int32
+
+	slot *attribution.Slot // whose records they are; nil: not asked for yet
 
 	// What the client was told last; -1: nothing, or an error since.
 	toldHigh, toldStart int64

@@ -35,6 +35,11 @@ type Fleet interface {
 	// limit. Rows folded or merged again meanwhile are absent.
 	ReadMerges(ctx context.Context, epoch BrokerEpoch, after int64, limit int) ([]TailEntry, error)
 
+	// MembersOf returns the members of groups that have one of these clients, but for groups of the shards besides, in no
+	// order, at most limit: from limit on there may be more. Members that have the Version in known come without State, since
+	// that is as it was. It is for who wants to know whose a client is, and may be as old as its snapshot.
+	MembersOf(ctx context.Context, clients []GroupClient, besides []int32, known map[MemberName]int64, limit int) ([]ClientMember, error)
+
 	// Announce wakes the other handles: best effort, coalesced, never a guarantee. Calls do not wait for listeners.
 	// Nothing is guarded: a fenced epoch may announce.
 	Announce(ctx context.Context, a Announcement) error
@@ -58,6 +63,24 @@ type Fleet interface {
 	// another start of it, than this handle attached to last: a deposed server may not know of a fence.
 	Unfenced(ctx context.Context, epoch BrokerEpoch) error
 }
+
+// GroupClient is the client of a member, as its coordinator sees it.
+type GroupClient struct{ ID, Host string }
+
+// MemberName names a member of a group.
+type MemberName struct{ Group, Member string }
+
+// ClientMember is a member as [Fleet.MembersOf] finds it.
+type ClientMember struct {
+	Group        string
+	Kind         GroupKind
+	ProtocolType string // of the group
+	Version      int64  // differs from that of the same member before, if anything of its row does
+	GroupMember
+}
+
+// Name names the member.
+func (m *ClientMember) Name() MemberName { return MemberName{m.Group, m.ID} }
 
 // HeldLease names a lease as its holder has it: each time it changes hands its lease epoch grows.
 type HeldLease struct {

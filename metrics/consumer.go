@@ -9,7 +9,7 @@ import (
 // Consumer records the Fetch path, as measured at the broker.
 //
 // A Fetch request names no group. Its records are attributed to the group whose member (by client id and host) owns
-// the partition, where the broker knows one, and to group_id="" otherwise.
+// the partition, where the broker knows one, and to group_id="" otherwise: see docs/attribution.md.
 type Consumer struct {
 	series *series
 

@@ -8,7 +8,9 @@
 // labels, are a contract with dashboards and alert rules that people already have; testdata/families.golden holds
 // them, and a test compares. A family with labels has no sample until something is recorded: nothing is made up.
 // Those of consumer groups (consumer_lag_*, consumer_last_committed_offset, consumer_current_offset) are made at each scrape from
-// what the group coordinator tells, see [Lag]: a group is exported by its coordinator alone, and its series go with it.
+// what the group coordinator tells, see [Lag]: a group is exported by its coordinator alone, and its series go with it. But positions
+// (consumer_current_offset) are told by the broker that members fetch from. Whose records a client fetches is found out as
+// docs/attribution.md says; a scrape that cannot tell the lag of all groups is counted in consumer_lag_errors_total.
 //
 // # Recorders
 //

@@ -88,4 +88,6 @@ const (
 	labelKind      = "kind"
 	labelCache     = "cache"
 	labelReason    = "reason"
+	labelType      = "type"
+	labelState     = "state"
 )

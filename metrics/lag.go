@@ -2,11 +2,13 @@ package metrics
 
 import (
 	"cmp"
+	"log/slog"
 	"maps"
 	"math"
 	"slices"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -19,7 +21,7 @@ type LagSample struct {
 	Committed, Lag int64
 	// Seconds is the age of the oldest record not yet committed past, 0 when caught up; NaN when not known.
 	Seconds float64
-	// Position is the highest offset fetched by the group; -1 when not known.
+	// Position is the highest offset fetched by the group from this broker; -1 when not known.
 	Position int64
 }
 
@@ -28,8 +30,11 @@ type LagSample struct {
 // those of a group that was deleted, or whose coordinator is another broker now, are gone with it. The method of a nil Lag
 // does nothing.
 type Lag struct {
-	source atomic.Pointer[func(yield func(LagSample))]
+	source atomic.Pointer[func(yield func(LagSample)) error]
 	max    int
+	log    *slog.Logger
+	errors prometheus.Counter
+	warned atomic.Int64 // when a failure was logged, in Unix seconds
 
 	records, seconds, committed, position *prometheus.Desc
 	folded                                *prometheus.Desc
@@ -42,7 +47,9 @@ func newLag(b *builder, o Options) *Lag {
 	}
 	labels := []string{labelTopic, labelPartition, labelGroup}
 	l := &Lag{
-		max: o.MaxPartitions,
+		max: o.MaxPartitions, log: o.Logger,
+		errors: b.counter("consumer_lag_errors_total",
+			"Scrapes in which the lag of some groups could not be told: a shard was being loaded, or the log could not be read."),
 		records: desc("consumer_lag_records",
 			"High watermark minus committed offset, at least 0; no sample where nothing is committed.", labels...),
 		seconds: desc("consumer_lag_seconds",
@@ -57,8 +64,8 @@ func newLag(b *builder, o Options) *Lag {
 }
 
 // Tell sets the source: it is called at each scrape, possibly at the same time, and yields each partition of each group that
-// is this broker's to tell of, once.
-func (l *Lag) Tell(source func(yield func(LagSample))) {
+// is this broker's to tell of, once. What it yields is told also if it fails: that is counted, and logged once a minute.
+func (l *Lag) Tell(source func(yield func(LagSample)) error) {
 	if l != nil {
 		l.source.Store(&source)
 	}
@@ -75,7 +82,9 @@ func (l *Lag) Describe(ch chan<- *prometheus.Desc) {
 func (l *Lag) Collect(ch chan<- prometheus.Metric) {
 	var all []LagSample
 	if source := l.source.Load(); source != nil {
-		(*source)(func(s LagSample) { all = append(all, s) })
+		if err := (*source)(func(s LagSample) { all = append(all, s) }); err != nil {
+			l.failed(err)
+		}
 	}
 	folded := 0
 	if len(all) > l.max {
@@ -106,6 +115,18 @@ func (l *Lag) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 }
+
+// failed counts a scrape that could not tell everything.
+func (l *Lag) failed(err error) {
+	l.errors.Inc()
+	now := time.Now().Unix()
+	if last := l.warned.Load(); now-last >= warnEvery && l.warned.CompareAndSwap(last, now) {
+		l.log.Warn("cannot tell the lag of all groups in a scrape", "error", err)
+	}
+}
+
+// warnEvery is the least time between two lines about scrapes that failed, in seconds.
+const warnEvery = 60
 
 // foldLags makes one sample of each group and topic. Offsets of several partitions make no sum that says anything, but they
 // say whether a group moves at all, which alerts ask: so they are summed, too.

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"errors"
+	"log/slog"
 	"math"
 	"strings"
 	"testing"
@@ -22,10 +24,11 @@ func TestLagIsWhatTheSourceTells(t *testing.T) {
 		{Group: "g", Topic: "orders", Partition: 0, Committed: 7, Lag: 3, Seconds: 1.5, Position: 9},
 		{Group: "g", Topic: "orders", Partition: 1, Committed: 7, Lag: -1, Seconds: math.NaN(), Position: -1},
 	}
-	m.Lag.Tell(func(yield func(LagSample)) {
+	m.Lag.Tell(func(yield func(LagSample)) error {
 		for _, s := range samples {
 			yield(s)
 		}
+		return nil
 	})
 	require.NoError(t, testutil.GatherAndCompare(m.Registry(), strings.NewReader(`
 # HELP streamhouse_consumer_current_offset Highest offset fetched by the group, where known.
@@ -48,10 +51,11 @@ streamhouse_consumer_last_committed_offset{group_id="g",partition="1",topic="ord
 
 func TestLagFolds(t *testing.T) {
 	m := New(Options{MaxPartitions: 2})
-	m.Lag.Tell(func(yield func(LagSample)) {
+	m.Lag.Tell(func(yield func(LagSample)) error {
 		yield(LagSample{Group: "g", Topic: "a", Partition: 0, Committed: 7, Lag: 3, Seconds: 1, Position: -1})
 		yield(LagSample{Group: "g", Topic: "a", Partition: 1, Committed: 2, Lag: 4, Seconds: 5, Position: -1})
 		yield(LagSample{Group: "h", Topic: "a", Partition: 1, Committed: 1, Lag: 0, Seconds: 0, Position: -1})
+		return nil
 	})
 	require.NoError(t, testutil.GatherAndCompare(m.Registry(), strings.NewReader(`
 # HELP streamhouse_consumer_lag_records High watermark minus committed offset, at least 0; no sample where nothing is committed.
@@ -66,4 +70,25 @@ streamhouse_consumer_lag_seconds{group_id="h",partition="",topic="a"} 0
 # TYPE streamhouse_metrics_folded_group_partitions gauge
 streamhouse_metrics_folded_group_partitions 3
 `), "streamhouse_consumer_lag_records", "streamhouse_consumer_lag_seconds", "streamhouse_metrics_folded_group_partitions"))
+}
+
+// A failure is counted and logged once a minute, and what is known is told all the same.
+func TestLagThatFailsIsSeen(t *testing.T) {
+	var lines strings.Builder
+	m := New(Options{Logger: slog.New(slog.NewTextHandler(&lines, nil))})
+	m.Lag.Tell(func(yield func(LagSample)) error {
+		yield(LagSample{Group: "g", Topic: "a", Partition: 0, Committed: 7, Lag: 3, Seconds: 1, Position: -1})
+		return errors.New("shard 3 is loading")
+	})
+	for range 3 {
+		_, err := m.Registry().Gather()
+		require.NoError(t, err)
+	}
+	require.EqualValues(t, 3, testutil.ToFloat64(m.Lag.errors))
+	require.Equal(t, 1, strings.Count(lines.String(), "shard 3 is loading"))
+	require.NoError(t, testutil.GatherAndCompare(m.Registry(), strings.NewReader(`
+# HELP streamhouse_consumer_lag_records High watermark minus committed offset, at least 0; no sample where nothing is committed.
+# TYPE streamhouse_consumer_lag_records gauge
+streamhouse_consumer_lag_records{group_id="g",partition="0",topic="a"} 3
+`), "streamhouse_consumer_lag_records"))
 }

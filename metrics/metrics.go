@@ -34,8 +34,9 @@ type Metrics struct {
 	Producer *Producer // the Produce path
 	Consumer *Consumer // the Fetch path
 	Lag      *Lag      // where consumer groups are
-	Agent    *Agent    // connections, requests, leases, writes of this broker
-	Flush    *Flush    // log objects from open to committed
+	Groups   *GroupCoordinator
+	Agent    *Agent // connections, requests, leases, writes of this broker
+	Flush    *Flush // log objects from open to committed
 
 	TailCache  *Cache // buffers that were uploaded, kept for tail readers
 	BlockCache *Cache // aligned ranges read back from the store
@@ -71,6 +72,7 @@ func New(o Options) *Metrics {
 		Producer: newProducer(b, s),
 		Consumer: newConsumer(b, s),
 		Lag:      newLag(b, o),
+		Groups:   newGroupCoordinator(b),
 		Agent:    newAgent(b, s),
 		Flush:    newFlush(b),
 		Store:    newOps(b, "objstore", "object store", true),

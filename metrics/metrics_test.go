@@ -44,6 +44,10 @@ func touchAll(m *Metrics, topic string) {
 	m.Agent.LeaseRenewal(RenewalOK)
 	m.Agent.ConnectionOpened()
 	m.Agent.Ready(true)
+	m.Groups.Tell(func(yield func(GroupCount)) { yield(GroupCount{Type: "classic", State: "Stable", Groups: 2, Members: 3}) })
+	m.Groups.Rebalancing("classic", "topics")
+	m.Groups.Rebalanced("classic", time.Second)
+	m.Groups.Committed(StatusOK, 3)
 	m.Agent.UnledPartitions(0)
 	m.Agent.API("Produce").Done(StatusOK, time.Millisecond)
 	m.Agent.API("Produce").Done("NOT_LEADER_OR_FOLLOWER", time.Millisecond)
@@ -95,7 +99,7 @@ func TestEveryFamilyHasTheSamplesAndLabelsItPromises(t *testing.T) {
 	m := New(Options{Version: "test"})
 	touchAll(m, "orders")
 	got := gather(t, m)
-	groups := []string{
+	groups := []string{ // told by a source, which is tested with Lag
 		"streamhouse_consumer_lag_records", "streamhouse_consumer_lag_seconds",
 		"streamhouse_consumer_last_committed_offset", "streamhouse_consumer_current_offset",
 	}

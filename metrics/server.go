@@ -37,6 +37,9 @@ type ServerOptions struct {
 	// possibly at the same time, with a context that ends after two seconds; an answer later than that is "not ready".
 	// Nil means always ready.
 	Ready func(ctx context.Context) error
+	// Scrape is called before each scrape, to bring up to date what is not all the time, with a context that ends after two seconds.
+	// Nil: nothing is.
+	Scrape func(ctx context.Context)
 	// Groups answers /v1/groups; nil: there is no such path.
 	Groups Groups
 	// Pprof serves net/http/pprof under /debug/pprof.
@@ -147,6 +150,11 @@ func (s *Server) handler() http.Handler {
 		})
 		mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 			s.opts.Metrics.Agent.Ready(s.check(r.Context()) == nil)
+			if s.opts.Scrape != nil {
+				ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+				s.opts.Scrape(ctx)
+				cancel()
+			}
 			scrape.ServeHTTP(w, r)
 		})
 	}

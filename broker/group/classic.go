@@ -135,6 +135,8 @@ func (c *classic) protocolType() string    { return c.kindOf }
 
 func (c *classic) idle() bool { return c.state == phaseEmpty && len(c.order)+len(c.pending) == 0 }
 
+func (c *classic) size() int { return len(c.order) }
+
 func (c *classic) fill(row *catalog.Group) {
 	row.Protocol = c.protocol
 	if c.leader != nil {

@@ -160,10 +160,7 @@ func (c *classic) join(s *step, r *Request, req *kmsg.JoinGroupRequest, id strin
 }
 
 // clientOf is the client as it can be kept.
-func clientOf(r *Request) Client {
-	const most = 1024
-	return Client{ID: text(r.Client.ID, most), Host: text(r.Client.Host, most)}
-}
+func clientOf(r *Request) Client { return r.Client.Kept() }
 
 // told takes over what a member says of itself in JoinGroup. The request's bytes are not kept.
 func (m *classicMember) told(req *kmsg.JoinGroupRequest) {

@@ -129,6 +129,7 @@ func (*consumer) kind() catalog.GroupKind { return catalog.GroupConsumer }
 func (*consumer) protocolType() string    { return consumerProtocolType }
 func (c *consumer) epoch() int32          { return c.groupEpoch }
 func (c *consumer) idle() bool            { return len(c.members) == 0 }
+func (c *consumer) size() int             { return len(c.members) }
 func (*consumer) abandoned(Token)         {} // no answer waits for anything but writes
 func (*consumer) configChanged(*step)     {} // each heartbeat reads the config
 
@@ -366,16 +367,6 @@ func (*consumer) describe(*kmsg.DescribeGroupsResponseGroup) {}
 
 func (c *consumer) each(f func(Member)) {
 	for _, m := range c.sorted {
-		out := Member{ID: m.id, InstanceID: m.instance, Client: m.client}
-		for _, ps := range m.assigned {
-			t, ok := c.g.topics.ByID(ps.Topic)
-			if !ok {
-				continue
-			}
-			for _, p := range ps.Partitions {
-				out.Partitions = append(out.Partitions, catalog.GroupPartition{Topic: t.Name, Partition: p})
-			}
-		}
-		f(out)
+		f(Member{ID: m.id, InstanceID: m.instance, Client: m.client, Partitions: named(m.assigned, c.g.topics)})
 	}
 }

@@ -44,6 +44,9 @@ type machine interface {
 	// idle says that there are no members, nor clients on the way to become some: nothing to keep but the epoch.
 	idle() bool
 
+	// size is how many members there are.
+	size() int
+
 	// request is a request about membership: of any protocol, to a group of this kind. It answers, now or in a later step.
 	request(s *step, r *Request)
 	tick(s *step)

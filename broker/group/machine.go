@@ -28,6 +28,12 @@ type Client struct {
 	Host string // as Kafka shows it: "/127.0.0.1"
 }
 
+// Kept is the client as members have it: of valid text, and not longer than what groups keep.
+func (c Client) Kept() Client {
+	const most = 1024
+	return Client{ID: text(c.ID, most), Host: text(c.Host, most)}
+}
+
 // Token names an answer that is due.
 type Token uint64
 

@@ -3,6 +3,7 @@ package group
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/streamhouse/streamhouse/broker/group/assignor"
 	"github.com/streamhouse/streamhouse/catalog"
 )
 
@@ -75,5 +76,45 @@ func (g *Group) Members() []Member {
 	return out
 }
 
+// MemberCount is how many members there are.
+func (g *Group) MemberCount() int { return g.m.size() }
+
+// HasMembers says whether there are members, or clients on the way to become some.
+func (g *Group) HasMembers() bool { return !g.m.idle() }
+
 // MembersVersion differs whenever [Group.Members] may: what is made of them may be kept as long as it does not.
 func (g *Group) MembersVersion() uint64 { return g.version }
+
+// Owned are the partitions of a member, by its row in the catalog: what [Group.Members] tells of it. Of a classic group that is
+// what its leader assigned, if its members are consumers.
+func Owned(kind catalog.GroupKind, protocolType string, row *catalog.GroupMember, topics Topics) ([]catalog.GroupPartition, error) {
+	if kind == catalog.GroupConsumer {
+		var st consumerMemberState
+		if err := decodeState(row.State, &st, &st.Version); err != nil {
+			return nil, err
+		}
+		return named(st.Assigned, topics), nil
+	}
+	if protocolType != consumerProtocolType {
+		return nil, nil
+	}
+	var st classicMemberState
+	if err := decodeState(row.State, &st, &st.Version); err != nil {
+		return nil, err
+	}
+	return assignedPartitions(st.Assignment), nil
+}
+
+// named are the partitions of an assignment whose topics exist.
+func named(a assignor.Assignment, topics Topics) (out []catalog.GroupPartition) {
+	for _, ps := range a {
+		t, ok := topics.ByID(ps.Topic)
+		if !ok {
+			continue
+		}
+		for _, p := range ps.Partitions {
+			out = append(out, catalog.GroupPartition{Topic: t.Name, Partition: p})
+		}
+	}
+	return out
+}

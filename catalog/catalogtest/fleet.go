@@ -52,6 +52,7 @@ func RunFleet(t *testing.T, open func(t *testing.T, now func() time.Time) Shared
 		{"LeasesVersion", testFleetVersions},
 		{"HandlesAgree", testHandlesAgree},
 		{"Merges", testFleetMerges},
+		{"MembersOf", testMembersOf},
 		{"Ends", testEnds},
 		{"HeartbeatTails", testHeartbeatTails},
 		{"Announce", testAnnounce},

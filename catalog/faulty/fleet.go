@@ -41,6 +41,15 @@ func (f *fleet) ReadMerges(ctx context.Context, epoch catalog.BrokerEpoch, after
 	return answer(ctx, f.c, OpReadMerges, func() ([]catalog.TailEntry, error) { return f.inner.ReadMerges(ctx, epoch, after, limit) })
 }
 
+// MembersOf implements [catalog.Fleet].
+func (f *fleet) MembersOf(
+	ctx context.Context, clients []catalog.GroupClient, besides []int32, known map[catalog.MemberName]int64, limit int,
+) ([]catalog.ClientMember, error) {
+	return answer(ctx, f.c, OpMembersOf, func() ([]catalog.ClientMember, error) {
+		return f.inner.MembersOf(ctx, clients, besides, known, limit)
+	})
+}
+
 // Announce implements [catalog.Fleet].
 func (f *fleet) Announce(ctx context.Context, a catalog.Announcement) error {
 	return f.c.do(ctx, OpAnnounce, func() error { return f.inner.Announce(ctx, a) })

@@ -56,6 +56,7 @@ const (
 	OpAskMoves
 	OpSetDraining
 	OpReadMerges
+	OpMembersOf
 	OpAnnounce
 	OpListen
 	OpAttach
@@ -108,6 +109,7 @@ var opNames = [opCount]string{
 	OpAskMoves:         "ask_moves",
 	OpSetDraining:      "set_draining",
 	OpReadMerges:       "read_merges",
+	OpMembersOf:        "members_of",
 	OpAnnounce:         "announce",
 	OpListen:           "listen",
 	OpAttach:           "attach",

@@ -15,6 +15,7 @@ import (
 type group struct {
 	catalog.Group
 	members map[string]catalog.GroupMember
+	version map[string]int64 // of each member
 	offsets map[catalog.GroupPartition]catalog.GroupOffset
 }
 
@@ -128,7 +129,10 @@ func (c *Catalog) changeGroupLocked(shard int32, ch *catalog.GroupChange) {
 	}
 	if ch.Group != nil {
 		if g == nil {
-			g = &group{members: make(map[string]catalog.GroupMember), offsets: make(map[catalog.GroupPartition]catalog.GroupOffset)}
+			g = &group{
+				members: make(map[string]catalog.GroupMember), version: make(map[string]int64),
+				offsets: make(map[catalog.GroupPartition]catalog.GroupOffset),
+			}
 			c.mu.groups[ch.ID] = g
 		}
 		g.Group = *ch.Group
@@ -139,13 +143,17 @@ func (c *Catalog) changeGroupLocked(shard int32, ch *catalog.GroupChange) {
 	}
 	if ch.AllMembersGone {
 		clear(g.members)
+		clear(g.version)
 	}
 	for _, id := range ch.MembersGone {
 		delete(g.members, id)
+		delete(g.version, id)
 	}
 	for _, m := range ch.Members {
 		m.State = slices.Clone(m.State)
 		g.members[m.ID] = m
+		c.mu.memberVersion++
+		g.version[m.ID] = c.mu.memberVersion
 	}
 	for _, p := range ch.OffsetsGone {
 		delete(g.offsets, p)
@@ -154,4 +162,34 @@ func (c *Catalog) changeGroupLocked(shard int32, ch *catalog.GroupChange) {
 		o.CommittedAt, o.ExpiresAt = catalog.KeptGroupTime(o.CommittedAt), catalog.KeptGroupTime(o.ExpiresAt)
 		g.offsets[o.At()] = o
 	}
+}
+
+// MembersOf implements catalog.Fleet.
+func (c *Catalog) MembersOf(
+	ctx context.Context, clients []catalog.GroupClient, besides []int32, known map[catalog.MemberName]int64, limit int,
+) ([]catalog.ClientMember, error) {
+	if err := c.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer c.mu.Unlock()
+	var out []catalog.ClientMember
+	for _, g := range c.mu.groups {
+		if slices.Contains(besides, g.Shard) {
+			continue
+		}
+		for id, m := range g.members {
+			if len(out) >= limit {
+				return out, nil
+			}
+			if !slices.Contains(clients, catalog.GroupClient{ID: m.ClientID, Host: m.ClientHost}) {
+				continue
+			}
+			f := catalog.ClientMember{Group: g.ID, Kind: g.Kind, ProtocolType: g.ProtocolType, Version: g.version[id], GroupMember: m}
+			if f.State = slices.Clone(m.State); known[f.Name()] == f.Version {
+				f.State = nil
+			}
+			out = append(out, f)
+		}
+	}
+	return out, nil
 }

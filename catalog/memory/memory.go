@@ -47,6 +47,7 @@ type shared struct {
 		lastRow       int64 // the last version a packed row got
 		ids           map[catalog.IDKind]int64
 		groups        map[string]*group
+		memberVersion int64
 		draining      map[catalog.BrokerID]bool
 		attached      map[catalog.BrokerEpoch]int // attachments that stand
 		listeners     map[*listener]bool

@@ -47,6 +47,17 @@ func (f *fleet) ReadMerges(ctx context.Context, epoch catalog.BrokerEpoch, after
 	return rows, err
 }
 
+// MembersOf implements [catalog.Fleet].
+func (f *fleet) MembersOf(
+	ctx context.Context, clients []catalog.GroupClient, besides []int32, known map[catalog.MemberName]int64, limit int,
+) (members []catalog.ClientMember, err error) {
+	err = f.c.measure(OpMembersOf, func() (err error) {
+		members, err = f.inner.MembersOf(ctx, clients, besides, known, limit)
+		return err
+	})
+	return members, err
+}
+
 // Announce implements [catalog.Fleet].
 func (f *fleet) Announce(ctx context.Context, a catalog.Announcement) error {
 	return f.c.measure(OpAnnounce, func() error { return f.inner.Announce(ctx, a) })

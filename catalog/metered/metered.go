@@ -54,6 +54,7 @@ const (
 	OpAskMoves    = "ask_moves"
 	OpSetDraining = "set_draining"
 	OpReadMerges  = "read_merges"
+	OpMembersOf   = "members_of"
 	OpAnnounce    = "announce"
 	OpAttach      = "attach"
 	OpDetached    = "detached"
@@ -75,7 +76,7 @@ func Ops() []string {
 
 // FleetOps are the names of the calls of catalog.Fleet.
 func FleetOps() []string {
-	return []string{OpMoveLeases, OpAskMoves, OpSetDraining, OpReadMerges, OpAnnounce, OpAttach, OpDetached, OpUnfenced}
+	return []string{OpMoveLeases, OpAskMoves, OpSetDraining, OpReadMerges, OpMembersOf, OpAnnounce, OpAttach, OpDetached, OpUnfenced}
 }
 
 // Event is one finished call.

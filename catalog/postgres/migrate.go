@@ -19,7 +19,7 @@ var migrations embed.FS
 
 const (
 	// schemaVersion is the newest migration's. A test compares it with the files.
-	schemaVersion = 2
+	schemaVersion = 3
 	// migrationTable is goose's history.
 	migrationTable = "catalog_migrations"
 	// migrationLock is the advisory lock under which one program at a time migrates.

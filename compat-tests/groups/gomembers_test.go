@@ -1,12 +1,14 @@
 package groups_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -58,7 +60,7 @@ func tell(partition int32, offset int64) { fmt.Fprintf(os.Stdout, "%d %d\n", par
 
 func franz(ctx context.Context, s *spec) error {
 	opts := []kgo.Opt{
-		kgo.SeedBrokers(s.Bootstrap), kgo.ConsumerGroup(s.Group), kgo.ConsumeTopics(s.Topic), kgo.ClientID("franz-go"), kgo.DisableAutoCommit(),
+		kgo.SeedBrokers(strings.Split(s.Bootstrap, ",")...), kgo.ConsumerGroup(s.Group), kgo.ConsumeTopics(s.Topic), kgo.ClientID(cmp.Or(s.ClientID, "franz-go")), kgo.DisableAutoCommit(),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(6 * time.Second), kgo.HeartbeatInterval(500 * time.Millisecond),
 	}
 	if !s.Cooperative {
@@ -68,8 +70,9 @@ func franz(ctx context.Context, s *spec) error {
 		opts = append(opts, kgo.InstanceID(s.Instance))
 	}
 	if s.Protocol == "consumer" {
-		ctx = context.WithValue(ctx, "opt_in_kafka_next_gen_balancer_beta", true) //nolint:revive,staticcheck // franz-go's own key
-		opts = append(opts, kgo.WithContext(ctx))
+		// Not with the context that SIGTERM ends: it has to leave then.
+		own := context.WithValue(context.WithoutCancel(ctx), "opt_in_kafka_next_gen_balancer_beta", true) //nolint:revive,staticcheck // franz-go's own key
+		opts = append(opts, kgo.WithContext(own))
 	}
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {

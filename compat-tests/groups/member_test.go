@@ -31,6 +31,7 @@ type spec struct {
 	Instance    string `json:"instance,omitempty"`
 	Protocol    string `json:"protocol,omitempty"` // classic (the default) or consumer
 	Cooperative bool   `json:"cooperative,omitempty"`
+	ClientID    string `json:"client_id,omitempty"` // of franz-go; empty: franz-go
 }
 
 // command is the program of a client.

@@ -95,6 +95,15 @@ type Hooks struct {
 	Written func(groups, offsets, tries int, took time.Duration)
 	// Groups: how many groups this broker coordinates.
 	Groups func(n int)
+	// Rebalancing: a group began to rebalance; a member that joins while one is under way begins none.
+	Rebalancing func(kind catalog.GroupKind, why Why)
+	// Rebalanced: a group is stable again, so long after its rebalance began. Those that ended otherwise, or began under another
+	// coordinator, are not told.
+	Rebalanced func(kind catalog.GroupKind, took time.Duration)
+	// Shards: how many shards this broker has read and leads.
+	Shards func(n int)
+	// Members: [Coordinator.TakeMembers] has something to tell. Without it nothing is kept for that.
+	Members func()
 }
 
 const (

@@ -23,6 +23,7 @@ type Coordinator struct {
 	done   chan struct{} // closed when Run has returned
 	loads  chan struct{} // capacity loads: shards being read
 	groups atomic.Int64  // of all shards
+	ready  atomic.Int64  // shards that were read
 	topics atomic.Pointer[group.Topics]
 	config atomic.Pointer[Configs]
 
@@ -227,9 +228,10 @@ func (c *Coordinator) Read(ctx context.Context, groupID string, f func(g *group.
 	return c.do(ctx, c.ShardOf(groupID), o)
 }
 
-// Each shows all groups of the shards that this broker leads, in no order. ErrLoading when one of them is being read. A shard
-// that is lost meanwhile is left out.
+// Each shows all groups of the shards that this broker leads, in no order. ErrLoading, when it has shown the others, if some of them
+// are being read. A shard that is lost meanwhile is left out. If ctx ends, f may be called after Each has returned.
 func (c *Coordinator) Each(ctx context.Context, f func(g *group.Group)) error {
+	var failed error
 	for i := range c.cfg.Shards {
 		if _, err := c.cfg.Leases.Leader(c.partition(i)); err != nil {
 			continue
@@ -240,11 +242,15 @@ func (c *Coordinator) Each(ctx context.Context, f func(g *group.Group)) error {
 				f(g)
 			}
 		}
-		if err := c.do(ctx, i, o); err != nil && !errors.Is(err, ErrNotCoordinator) {
+		err := c.do(ctx, i, o)
+		if ctx.Err() != nil {
 			return err
 		}
+		if err != nil && !errors.Is(err, ErrNotCoordinator) {
+			failed = fmt.Errorf("shard %d: %w", i, err)
+		}
 	}
-	return nil
+	return failed
 }
 
 // do hands an operation to its shard and waits.

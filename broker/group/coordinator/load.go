@@ -19,6 +19,7 @@ type loaded struct {
 func (s *shard) load() {
 	w := &s.work
 	w.loading = true
+	s.forgetMembers()
 	w.groups, w.timers, w.dirty = make(map[string]*entry), nil, nil
 	ctx := w.ctx
 	w.workers.Go(func() {
@@ -92,8 +93,16 @@ func (s *shard) install(l loaded) {
 			s.c.cfg.Logger.Error("a group cannot be read: this is a defect, please report it; requests about it are refused", "group", rec.ID, "shard", s.n, "error", err)
 			m = unreadable{}
 		}
-		s.settle(s.add(rec.ID, cfg, m))
+		e := s.add(rec.ID, cfg, m)
+		if len(rec.Members) > 0 && err == nil {
+			s.noticed(e.id)
+		}
+		if g, ok := m.(*group.Group); ok {
+			e.phase, e.epoch = g.Phase(), g.Epoch()
+		}
+		s.settle(e)
 	}
+	s.membersRead()
 	s.c.counted(len(l.records))
 	if len(l.records) > 0 {
 		s.c.cfg.Logger.Info("coordinating groups", "shard", s.n, "groups", len(l.records), "broker_epoch", s.broker, "lease_epoch", s.epoch)

@@ -8,12 +8,13 @@ import (
 	"github.com/streamhouse/streamhouse/broker/group"
 )
 
-// op is an operation on its way through a shard: a request, or a read of one group or of all.
+// op is an operation on its way through a shard: a request, or a read of one group or of all, or of what members changed.
 type op struct {
 	id   string
 	req  group.Request
 	read func(machine)
 	each func(machine)
+	take *ShardMembers
 
 	answer answer        // valid once done is closed
 	done   chan struct{} // closed by the shard's goroutine, once

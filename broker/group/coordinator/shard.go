@@ -22,6 +22,10 @@ type shard struct {
 	over      chan struct{} // closed when its goroutine has ended
 	suspended atomic.Bool   // written by its goroutine
 
+	// For TakeMembers; written by its goroutine.
+	ready  atomic.Bool // the shard's groups are known
+	untold atomic.Bool // there is something to tell
+
 	mu struct {
 		sync.Mutex
 		inbox     []*op
@@ -50,6 +54,10 @@ type state struct {
 	topics  *group.Topics
 	configs *Configs
 
+	// What [Coordinator.TakeMembers] has not been told: groups whose members changed. Nil: nobody asks.
+	moved map[string]struct{}
+	whole bool // it has been told nothing since the shard was read
+
 	dirty   []*entry // groups with changes that are in no statement, oldest first
 	flight  []*entry // groups in the statement in flight; empty: there is none
 	number  int64    // of the last statement that was applied
@@ -64,7 +72,9 @@ type entry struct {
 
 	due   time.Time // of its Tick; zero: none
 	place int       // in timers; -1: not there
-	held  bool      // its timers stand still until its writes are durable
+	course
+	seen uint64 // MembersVersion, as far as noticed
+	held bool   // its timers stand still until its writes are durable
 
 	cfg     group.Config
 	changes []*change // in no statement yet, oldest first
@@ -235,6 +245,10 @@ func (s *shard) take(o *op) {
 	case w.loading:
 		s.reply(o, answer{err: ErrLoading})
 		return
+	case o.take != nil:
+		s.tellMembers(o.take)
+		s.reply(o, answer{})
+		return
 	case o.each != nil:
 		for _, e := range w.groups {
 			o.each(e.m)
@@ -332,6 +346,8 @@ func (s *shard) reply(o *op, a answer) {
 func (s *shard) step(e *entry, ev group.Event) {
 	now := time.Now()
 	eff := e.m.Step(now, ev)
+	s.noticeMembers(e)
+	s.observe(e, eff.Notes, now)
 	if eff.Change != nil {
 		s.changed(e, eff.Write, eff.Change, now)
 	}
@@ -371,6 +387,7 @@ func (s *shard) settle(e *entry) {
 	if e.m.Gone() && e.owed == 0 && e.asked == e.written && w.groups[e.id] == e {
 		w.timers.set(e, time.Time{})
 		delete(w.groups, e.id)
+		s.noticed(e.id)
 		s.c.counted(-1)
 		return
 	}
@@ -490,6 +507,7 @@ func (s *shard) end(cancel context.CancelFunc) {
 	for _, o := range inbox {
 		s.reply(o, answer{err: ErrNotCoordinator})
 	}
+	s.isReady(false)
 	s.c.counted(-len(w.groups))
 	w.groups = nil
 	w.workers.Wait()

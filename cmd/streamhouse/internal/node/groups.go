@@ -20,18 +20,23 @@ var errNotStarted = errors.New("the broker is starting")
 type groups struct{ broker atomic.Pointer[broker.Broker] }
 
 // scraped yields the lag of the groups that this broker coordinates: each group has one coordinator, so all brokers together
-// export it once.
-func (g *groups) scraped(yield func(metrics.LagSample)) {
+// export it once; and the positions of groups whose members fetch from this broker.
+func (g *groups) scraped(yield func(metrics.LagSample)) error {
 	b := g.broker.Load()
 	if b == nil {
-		return
+		return nil
 	}
+	type key struct {
+		group, topic string
+		partition    int32
+	}
+	at := make(map[key]int64)
+	b.Positions(func(group, topic string, partition int32, position int64) {
+		at[key{group, topic, partition}] = position
+	})
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeWithin)
 	defer cancel()
 	all, err := b.CoordinatedLags(ctx)
-	if err != nil {
-		return // a shard is being loaded: what is known half would look like groups that are gone
-	}
 	for i := range all {
 		for _, p := range all[i].Partitions {
 			if p.Committed < 0 {
@@ -43,8 +48,39 @@ func (g *groups) scraped(yield func(metrics.LagSample)) {
 			if p.Age >= 0 {
 				s.Seconds = p.Age.Seconds()
 			}
+			k := key{s.Group, s.Topic, s.Partition}
+			if position, ok := at[k]; ok {
+				s.Position = position
+				delete(at, k)
+			}
 			yield(s)
 		}
+	}
+	for k, position := range at {
+		yield(metrics.LagSample{
+			Group: k.group, Topic: k.topic, Partition: k.partition, Committed: -1, Lag: -1, Seconds: math.NaN(), Position: position,
+		})
+	}
+	return err
+}
+
+// counted yields how many groups this broker coordinates.
+func (g *groups) counted(yield func(metrics.GroupCount)) {
+	b := g.broker.Load()
+	if b == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeWithin)
+	defer cancel()
+	for _, c := range b.CountGroups(ctx) {
+		yield(metrics.GroupCount{Type: string(c.Kind), State: c.State, Groups: c.Groups, Members: c.Members})
+	}
+}
+
+// scrape is called before each scrape.
+func (g *groups) scrape(ctx context.Context) {
+	if b := g.broker.Load(); b != nil {
+		b.AttributeReads(ctx)
 	}
 }
 
@@ -84,6 +120,7 @@ func (g *groups) GroupLag(ctx context.Context, group string, keep func(string, i
 	for _, p := range l.Partitions {
 		q := metrics.PartitionLag{Topic: p.Topic, Partition: p.Partition, Member: p.Member}
 		q.CommittedOffset, q.HighWatermark, q.Lag = known(p.Committed), known(p.HighWatermark), known(p.Records)
+		q.Position = known(p.Position)
 		if p.Age >= 0 {
 			q.LagSeconds = new(p.Age.Seconds())
 		}

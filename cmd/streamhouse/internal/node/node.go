@@ -53,6 +53,7 @@ func Start(ctx context.Context, cfg config.Config, version string, log *slog.Log
 	}()
 	n.metrics = metrics.New(metrics.Options{MaxPartitions: cfg.MaxPartitionMetrics, Version: version, Logger: log})
 	n.metrics.Lag.Tell(n.groups.scraped)
+	n.metrics.Groups.Tell(n.groups.counted)
 	n.watch = newObserver(n.metrics)
 	n.pool = slab.NewPool(cfg.BufferBytes / 4)
 	for _, step := range []func(context.Context) error{n.openData, n.listen, n.identify, n.openEngine, n.openBroker} {
@@ -86,7 +87,7 @@ func (n *Node) listen(ctx context.Context) error {
 		return nil
 	}
 	server, err := metrics.NewServer(ctx, metrics.ServerOptions{
-		Addr: n.cfg.HTTPAddr, Metrics: n.metrics, Ready: n.ready, Groups: &n.groups, Pprof: n.cfg.Pprof, Logger: n.log,
+		Addr: n.cfg.HTTPAddr, Metrics: n.metrics, Ready: n.ready, Scrape: n.groups.scrape, Groups: &n.groups, Pprof: n.cfg.Pprof, Logger: n.log,
 	})
 	if err != nil {
 		return fmt.Errorf("--http-addr: %w", err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/streamhouse/streamhouse/broker"
+	"github.com/streamhouse/streamhouse/broker/group/coordinator"
 	"github.com/streamhouse/streamhouse/catalog"
 	catmetered "github.com/streamhouse/streamhouse/catalog/metered"
 	"github.com/streamhouse/streamhouse/kafkaproto"
@@ -126,11 +127,7 @@ func (o *observer) brokerObserver() broker.Observer {
 			if !ok {
 				r, _ = o.apis.LoadOrStore(api, o.m.Agent.API(api))
 			}
-			status := metrics.StatusOK
-			if code != 0 {
-				status = kafkaproto.ErrorName(code)
-			}
-			r.(*metrics.APIRecorder).Done(status, took)
+			r.(*metrics.APIRecorder).Done(statusOf(code), took)
 		},
 		Produced: func(topic string, _ int32, _, _ int, _ time.Duration, code int16) {
 			if code != 0 {
@@ -143,19 +140,48 @@ func (o *observer) brokerObserver() broker.Observer {
 				p.SendDuration(took)
 			}
 		},
-		Fetched: func(topic string, partition int32, records, bytes int) {
+		Fetched: func(group, topic string, partition int32, records, bytes int) {
 			if !o.traffic.Load() { // many connections answer at once: do not fight for the cache line
 				o.traffic.Store(true)
 			}
-			if c := o.consumerOf(o.byName(topic)); c != nil {
-				c.nobody.Consumed(c.partitions.of(partition), records, bytes)
+			if g := o.consumedBy(group, o.byName(topic)); g != nil {
+				g.Consumed(g.partitions.of(partition), records, bytes)
 			}
 		},
+		GroupGone:       o.groupGone,
+		OffsetCommitted: func(code int16, offsets int) { o.m.Groups.Committed(statusOf(code), offsets) },
+		Groups:          o.groupHooks(),
 		FetchAnswered: func(topic string, took time.Duration) {
 			if c := o.consumerOf(o.byName(topic)); c != nil {
 				c.PollDuration(took)
 			}
 		},
+	}
+}
+
+// statusOf is the status label of a Kafka error code.
+func statusOf(code int16) string {
+	if code == 0 {
+		return metrics.StatusOK
+	}
+	return kafkaproto.ErrorName(code)
+}
+
+var whyLabels = map[coordinator.Why]string{
+	coordinator.WhyOther: "other", coordinator.WhyMemberJoins: "member_joins", coordinator.WhyMemberLeaves: "member_leaves",
+	coordinator.WhySession: "session_timeout", coordinator.WhyRebalanceTimeout: "rebalance_timeout",
+	coordinator.WhySubscription: "subscription", coordinator.WhyTopics: "topics", coordinator.WhyProtocol: "protocol",
+}
+
+func (o *observer) groupHooks() coordinator.Hooks {
+	return coordinator.Hooks{
+		Loaded:  func(_ int32, _ int, took time.Duration, err error) { o.m.Groups.Loaded(took, err == nil) },
+		Written: o.m.Groups.Written,
+		Rebalancing: func(kind catalog.GroupKind, why coordinator.Why) {
+			o.m.Groups.Rebalancing(string(kind), whyLabels[why])
+		},
+		Rebalanced: func(kind catalog.GroupKind, took time.Duration) { o.m.Groups.Rebalanced(string(kind), took) },
+		Shards:     o.m.Groups.Shards,
 	}
 }
 

@@ -135,7 +135,7 @@ func (n *Node) openBroker(ctx context.Context) error {
 		},
 	}
 	if n.fleet != nil {
-		cfg.Cluster = n.fleet.cluster
+		cfg.Cluster, cfg.Members = n.fleet.cluster, n.fleet.catalog
 	}
 	if n.broker, err = broker.New(cfg); err != nil {
 		return fmt.Errorf("make the broker: %w", err)

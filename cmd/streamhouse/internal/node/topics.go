@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -56,7 +57,13 @@ type producerSeries struct {
 
 type consumerSeries struct {
 	*metrics.TopicConsumer
-	nobody     *metrics.GroupConsumer // fetches that no group is known for
+	count  int32 // partitions
+	groups atomic.Pointer[map[string]*groupSeries]
+}
+
+// groupSeries are what one group reads of a topic; the group "" stands for fetches that none is known for.
+type groupSeries struct {
+	*metrics.GroupConsumer
 	partitions handles[metrics.PartitionConsumer]
 }
 
@@ -118,10 +125,49 @@ func (o *observer) consumerOf(t *topic) *consumerSeries {
 		return nil
 	}
 	return once(t, &t.consumer, func(t *topic) *consumerSeries {
-		c := o.m.Consumer.Topic(t.name)
-		nobody := c.Group("")
-		return &consumerSeries{TopicConsumer: c, nobody: nobody, partitions: newHandles(t.partitions, nobody.Partition)}
+		c := &consumerSeries{TopicConsumer: o.m.Consumer.Topic(t.name), count: t.partitions}
+		c.groups.Store(&map[string]*groupSeries{})
+		return c
 	})
+}
+
+// consumedBy returns the recorders of one group that reads a topic; nil when the topic is gone.
+func (o *observer) consumedBy(group string, t *topic) *groupSeries {
+	c := o.consumerOf(t)
+	if c == nil {
+		return nil
+	}
+	if g := (*c.groups.Load())[group]; g != nil {
+		return g
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old := *c.groups.Load()
+	if g := old[group]; g != nil || t.mu.gone {
+		return g
+	}
+	of := c.Group(group)
+	g := &groupSeries{GroupConsumer: of, partitions: newHandles(c.count, of.Partition)}
+	grown := maps.Clone(old)
+	grown[group] = g
+	c.groups.Store(&grown)
+	return g
+}
+
+// groupGone drops the series of a group.
+func (o *observer) groupGone(group string) {
+	for _, t := range o.topics.Load().byID {
+		c := t.consumer.Load()
+		if c == nil || (*c.groups.Load())[group] == nil {
+			continue
+		}
+		t.mu.Lock()
+		fewer := maps.Clone(*c.groups.Load())
+		delete(fewer, group)
+		c.groups.Store(&fewer)
+		c.DropGroup(group)
+		t.mu.Unlock()
+	}
 }
 
 func (o *observer) agentOf(t *topic) *agentSeries {

@@ -1,0 +1,88 @@
+package node
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// groupFamilies are those that a group which lived leaves something in.
+var groupFamilies = []string{
+	`group_coordinator_groups{state="Stable",type="classic"}`,
+	`group_coordinator_groups{state="Stable",type="consumer"}`,
+	`group_coordinator_members{type="classic"}`,
+	`group_coordinator_members{type="consumer"}`,
+	`group_coordinator_shards`,
+	`group_coordinator_loads_total{status="ok"}`,
+	`group_coordinator_load_duration_seconds_count`,
+	`group_coordinator_rebalances_total{reason="member_joins",type="classic"}`,
+	`group_coordinator_rebalances_total{reason="member_joins",type="consumer"}`,
+	`group_coordinator_rebalance_duration_seconds_count{type="classic"}`,
+	`group_coordinator_rebalance_duration_seconds_count{type="consumer"}`,
+	`group_coordinator_offset_commits_total{status="OK"}`,
+	`group_coordinator_write_duration_seconds_count`,
+	`group_coordinator_write_size_groups_sum`,
+	`group_coordinator_write_size_offsets_sum`,
+	`consumer_current_offset{group_id="classic",partition="0",topic="t"}`,
+	`consumer_last_committed_offset{group_id="classic",partition="0",topic="t"}`,
+	`consumer_records_consumed_total{group_id="classic",partition="0",topic="t"}`,
+	`consumer_records_consumed_total{group_id="consumer",partition="0",topic="t"}`,
+	`consumer_bytes_consumed_total{group_id="consumer",topic="t"}`,
+}
+
+func TestGroupsAreMeasured(t *testing.T) {
+	r := begin(t, settings(t, t.TempDir()))
+	const n = 10
+	r.produce("t", values("v", n)...)
+	s := r.scrape()
+	for _, name := range groupFamilies[:4] {
+		require.NotContains(t, s, name, "nothing is made up")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	next := context.WithValue(context.WithoutCancel(ctx), "opt_in_kafka_next_gen_balancer_beta", true) //nolint:revive,staticcheck // franz-go's own key
+	join := func(group string, opts ...kgo.Opt) *kgo.Client {
+		cl := r.client(append(opts, kgo.ClientID(group), kgo.ConsumerGroup(group), kgo.ConsumeTopics("t"), kgo.DisableAutoCommit(),
+			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
+		for got := 0; got < n; {
+			fs := cl.PollFetches(ctx)
+			require.NoError(t, fs.Err())
+			got += fs.NumRecords()
+		}
+		require.NoError(t, cl.CommitUncommittedOffsets(ctx))
+		return cl
+	}
+	classic := join("classic")
+	modern := join("consumer", kgo.WithContext(next))
+	s = r.scrape()
+	for _, name := range groupFamilies {
+		require.Positive(t, s[name], name)
+	}
+	require.Contains(t, s, `group_coordinator_write_retries_total`)
+	require.EqualValues(t, 50, s[`group_coordinator_shards`])
+	require.EqualValues(t, 50, s[`group_coordinator_loads_total{status="ok"}`])
+	require.EqualValues(t, 2, s[`group_coordinator_offset_commits_total{status="OK"}`])
+	require.EqualValues(t, n, s[`consumer_records_consumed_total{group_id="classic",partition="0",topic="t"}`])
+	require.EqualValues(t, n-1, s[`consumer_current_offset{group_id="classic",partition="0",topic="t"}`])
+	require.Zero(t, s[`consumer_lag_errors_total`])
+
+	classic.Close()
+	modern.Close()
+	r.eventually("both left", func(s samples) bool {
+		return s[`group_coordinator_groups{state="Empty",type="classic"}`] == 1 && s[`group_coordinator_groups{state="Empty",type="consumer"}`] == 1 &&
+			s[`group_coordinator_members{type="classic"}`] == 0 && s[`group_coordinator_members{type="consumer"}`] == 0
+	})
+	_, err := r.admin.DeleteGroups(ctx, "classic", "consumer")
+	require.NoError(t, err)
+	r.eventually("their series are gone", func(s samples) bool {
+		for name := range s {
+			if strings.Contains(name, `group_id="c`) || strings.HasPrefix(name, "group_coordinator_groups") {
+				return false
+			}
+		}
+		return true
+	})
+}
