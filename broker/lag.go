@@ -101,14 +101,15 @@ func hasOffsets(g *group.Group) bool {
 	return false
 }
 
-// CoordinatedLags tells the lag of all groups that this broker coordinates, in no order. ErrLoading of the coordinator while
-// a shard is being read.
+// CoordinatedLags tells the lag of all groups that this broker coordinates, in no order. Those of a shard that is being read are
+// left out, as are those of one whose lease is not trusted.
 func (b *Broker) CoordinatedLags(ctx context.Context) ([]GroupLag, error) {
 	if b.groups == nil {
 		return nil, nil
 	}
 	var all []GroupLag
-	if err := b.groups.Each(ctx, func(g *group.Group) { all = append(all, positions(g, nil)) }); err != nil {
+	err := b.groups.Each(ctx, func(g *group.Group) { all = append(all, positions(g, nil)) })
+	if err != nil && !errors.Is(err, coordinator.ErrLoading) {
 		return nil, fmt.Errorf("look at the groups: %w", err)
 	}
 	b.addBacklogs(ctx, all)

@@ -227,9 +227,10 @@ func (c *Coordinator) Read(ctx context.Context, groupID string, f func(g *group.
 	return c.do(ctx, c.ShardOf(groupID), o)
 }
 
-// Each shows all groups of the shards that this broker leads, in no order. ErrLoading when one of them is being read. A shard
-// that is lost meanwhile is left out.
+// Each shows all groups of the shards that this broker leads, in no order. ErrLoading, once it has shown all others, when a shard
+// is being read. A shard that is lost meanwhile is left out.
 func (c *Coordinator) Each(ctx context.Context, f func(g *group.Group)) error {
+	var loading error
 	for i := range c.cfg.Shards {
 		if _, err := c.cfg.Leases.Leader(c.partition(i)); err != nil {
 			continue
@@ -240,11 +241,15 @@ func (c *Coordinator) Each(ctx context.Context, f func(g *group.Group)) error {
 				f(g)
 			}
 		}
-		if err := c.do(ctx, i, o); err != nil && !errors.Is(err, ErrNotCoordinator) {
+		switch err := c.do(ctx, i, o); {
+		case err == nil, errors.Is(err, ErrNotCoordinator):
+		case errors.Is(err, ErrLoading):
+			loading = err
+		default:
 			return err
 		}
 	}
-	return nil
+	return loading
 }
 
 // do hands an operation to its shard and waits.

@@ -20,7 +20,7 @@ var errNotStarted = errors.New("the broker is starting")
 type groups struct{ broker atomic.Pointer[broker.Broker] }
 
 // scraped yields the lag of the groups that this broker coordinates: each group has one coordinator, so all brokers together
-// export it once.
+// export it once. While a shard is read, its groups are exported by nobody.
 func (g *groups) scraped(yield func(metrics.LagSample)) {
 	b := g.broker.Load()
 	if b == nil {
@@ -30,7 +30,7 @@ func (g *groups) scraped(yield func(metrics.LagSample)) {
 	defer cancel()
 	all, err := b.CoordinatedLags(ctx)
 	if err != nil {
-		return // a shard is being loaded: what is known half would look like groups that are gone
+		return // what is known half would look like groups that are gone
 	}
 	for i := range all {
 		for _, p := range all[i].Partitions {
