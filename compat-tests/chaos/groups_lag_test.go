@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -22,18 +21,21 @@ type scraper struct {
 	going sync.WaitGroup
 
 	mu   sync.Mutex
-	seen map[string]map[int32]*span // by group, broker
-	none map[string]time.Duration   // longest without any, by group
-	last map[string]time.Time       // when any exported it last
+	seen map[string][]sight       // by group, as they ended
+	none map[string]time.Duration // longest without any, by group
+	last map[string]time.Time     // when any exported it last
 }
 
-// span is when a broker exported something: from the end of the first scrape that showed it to the begin of the last.
-type span struct{ first, last time.Time }
+// sight is one scrape of a broker that showed a group.
+type sight struct {
+	broker   int32
+	from, to time.Time
+}
 
 func newScraper(s *stack.Stack) *scraper {
 	return &scraper{
 		stack: s, http: http.Client{Timeout: 2 * time.Second}, end: func() {},
-		seen: map[string]map[int32]*span{}, none: map[string]time.Duration{}, last: map[string]time.Time{},
+		seen: map[string][]sight{}, none: map[string]time.Duration{}, last: map[string]time.Time{},
 	}
 }
 
@@ -130,15 +132,7 @@ func (s *scraper) saw(broker int32, groups map[string]bool, from, to time.Time) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for g := range groups {
-		if s.seen[g] == nil {
-			s.seen[g] = map[int32]*span{}
-		}
-		at := s.seen[g][broker]
-		if at == nil {
-			at = &span{first: to}
-			s.seen[g][broker] = at
-		}
-		at.last = from
+		s.seen[g] = append(s.seen[g], sight{broker, from, to})
 		if last, ok := s.last[g]; ok {
 			s.none[g] = max(s.none[g], to.Sub(last))
 			s.last[g] = to
@@ -157,19 +151,60 @@ func (s *scraper) judge(r *groupRound) error {
 	var overlap, none time.Duration
 	moved := 0
 	for _, g := range r.cast.groups {
-		spans := s.seen[g.history.Group]
-		ids := slices.SortedFunc(maps.Keys(spans), func(a, b int32) int { return spans[a].first.Compare(spans[b].first) })
-		if len(ids) > 1 {
+		sights := s.seen[g.history.Group]
+		if slices.ContainsFunc(sights, func(a sight) bool { return a.broker != sights[0].broker }) {
 			moved++
 		}
-		for i, id := range ids[:max(len(ids)-1, 0)] {
-			overlap = max(overlap, spans[id].last.Sub(spans[ids[i+1]].first))
-		}
+		overlap = max(overlap, both(sights))
 		none = max(none, s.none[g.history.Group])
 	}
-	r.note("lag of %d groups exported by another broker, by both for %s, by none for %s", moved, max(overlap, 0).Round(time.Millisecond), none.Round(time.Millisecond))
+	r.note("lag of %d groups exported by another broker, by both for %s, by none for %s", moved, overlap.Round(time.Millisecond), none.Round(time.Millisecond))
 	if overlap > time.Second {
 		return fmt.Errorf("two brokers exported the lag of one group for %s", overlap)
 	}
 	return nil
+}
+
+// both is for how long two brokers took turns to export one group. One that had it, lost it and got it back took no turn with
+// the other, who did not show it before the first and after it.
+func both(sights []sight) (longest time.Duration) {
+	brokers := map[int32]bool{}
+	for _, a := range sights {
+		brokers[a.broker] = true
+	}
+	for a := range brokers {
+		for b := range brokers {
+			if a >= b {
+				continue
+			}
+			from, to := within(sights, a, b), within(sights, b, a)
+			if len(from) > 0 && len(to) > 0 {
+				longest = max(longest, slices.MaxFunc(append(from, to...), later).Sub(slices.MinFunc(append(from, to...), later)))
+			}
+		}
+	}
+	return longest
+}
+
+func later(a, b time.Time) int { return a.Compare(b) }
+
+// within are the scrapes of one broker that began after one of another had ended, and ended before one of that began.
+func within(sights []sight, one, other int32) (at []time.Time) {
+	var first, last time.Time
+	for _, a := range sights {
+		if a.broker == other {
+			if first.IsZero() || a.to.Before(first) {
+				first = a.to
+			}
+			if a.from.After(last) {
+				last = a.from
+			}
+		}
+	}
+	for _, a := range sights {
+		if a.broker == one && !first.IsZero() && a.from.After(first) && a.to.Before(last) {
+			at = append(at, a.from)
+		}
+	}
+	return at
 }

@@ -28,8 +28,9 @@ type Config struct {
 const (
 	// rebalanceTimeout is how long members may take to join again, or to give partitions up: longer than any fault lasts.
 	rebalanceTimeout = 5 * time.Minute
-	// joinPatience is how long a member waits for the answer of a JoinGroup or SyncGroup before it asks again.
-	joinPatience = 15 * time.Second
+	// joinPatience is how long a member waits for the answer of a JoinGroup or SyncGroup before it asks again: well within its
+	// session, since it sends no heartbeats meanwhile.
+	joinPatience = 4 * time.Second
 	// commitPatience is longer than a coordinator waits for the catalog until it says so.
 	commitPatience = 9 * time.Second
 )
