@@ -140,7 +140,7 @@ func shardOf(id string, shards int32) int32 {
 // watch reads the committed offsets of a group all the time.
 func (c *cast) watch(ctx context.Context, g *troupe) {
 	for ctx.Err() == nil {
-		_, _ = g.watcher.ReadCommitted(ctx, "watcher", c.topic, groupPartitions) // judged by the history
+		_ = g.watcher.ReadCommitted(ctx, "watcher", c.topic, groupPartitions) // judged by the history
 		pause(ctx, 50*time.Millisecond)
 	}
 }
@@ -447,7 +447,7 @@ func (c *cast) readAll(ctx context.Context) error {
 	for _, g := range c.groups {
 		var err error
 		if until(ctx, recoverWithin, "offsets are read", func() bool {
-			_, err = g.watcher.ReadCommitted(ctx, "judge", c.topic, groupPartitions)
+			err = g.watcher.ReadCommitted(ctx, "judge", c.topic, groupPartitions)
 			return err == nil
 		}) != nil {
 			return fmt.Errorf("read the committed offsets of %s: %w", g.history.Group, err)

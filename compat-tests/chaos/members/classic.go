@@ -85,11 +85,20 @@ func (m *Classic) live(ctx context.Context) {
 	}
 }
 
-// join sends one JoinGroup.
+// join sends one JoinGroup; while a commit is under way, a heartbeat.
 func (m *Classic) join(ctx context.Context) (good bool) {
-	m.busy.Lock()
-	defer m.busy.Unlock()
 	id, epoch, owned := m.is()
+	m.hush.Store(true)
+	if epoch < 0 {
+		m.busy.Lock()
+	} else if !m.busy.TryLock() {
+		if good = m.heartbeat(ctx); good {
+			wait(ctx, m.cfg.Pace)
+		}
+		return good
+	}
+	defer m.busy.Unlock()
+	m.hush.Store(false)
 	req := kmsg.NewPtrJoinGroupRequest()
 	req.Group, req.MemberID, req.ProtocolType = m.history.Group, id, protocolType
 	req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = int32(m.cfg.Session/time.Millisecond), int32(rebalanceTimeout/time.Millisecond)

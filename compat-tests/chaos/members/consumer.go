@@ -107,13 +107,20 @@ func (m *Consumer) reconcile(id string, epoch int32, owned []int32) {
 	case len(kept) == len(owned) && len(m.target) > len(owned):
 		kept = slices.Clone(m.target)
 	}
-	if m.tell = !slices.Equal(kept, owned); m.tell {
-		m.busy.Lock() // a commit under way is done before its partitions are somebody else's
-		m.set(id, epoch, kept)
-		m.history.owns(m.Name, kept)
-		m.busy.Unlock()
+	if !slices.Equal(kept, owned) {
+		m.hush.Store(true)
+		if m.busy.TryLock() { // else a commit is under way: after the next heartbeat
+			m.set(id, epoch, kept)
+			m.history.owns(m.Name, kept)
+			m.tell = true
+			m.busy.Unlock()
+			m.hush.Store(false)
+			return
+		}
+		m.set(id, epoch, owned)
 		return
 	}
+	m.hush.Store(false)
 	m.set(id, epoch, kept)
 }
 

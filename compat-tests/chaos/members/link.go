@@ -38,6 +38,9 @@ func NewLink(h *History, seeds []string, timeout time.Duration) *Link {
 // errNoCoordinator: nobody knows the coordinator now.
 var errNoCoordinator = errors.New("nobody knows the coordinator")
 
+// findPatience is how long one broker may take to say who the coordinator is.
+const findPatience = 2 * time.Second
+
 // versions are the last that name topics by name, and one group or key.
 func versions() *kversion.Versions {
 	v := kversion.Stable()
@@ -105,7 +108,9 @@ func (l *Link) Coordinator(ctx context.Context) (string, error) {
 	}
 	req := kmsg.NewPtrFindCoordinatorRequest()
 	req.CoordinatorKey = l.group
-	answer, err := l.ask(ctx, seed, req)
+	asking, cancel := context.WithTimeout(ctx, findPatience)
+	defer cancel()
+	answer, err := l.ask(asking, seed, req)
 	resp, ok := answer.(*kmsg.FindCoordinatorResponse)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -153,8 +158,18 @@ func (l *Link) heed(from string, code int16) {
 	}
 }
 
-// ReadCommitted asks for the committed offsets of a topic once and tells the history. It says whether they were told.
-func (l *Link) ReadCommitted(ctx context.Context, watcher, topic string, partitions int32) (map[int32]int64, error) {
+// ReadCommitted asks for the committed offsets of a topic once, and has the history judge them.
+func (l *Link) ReadCommitted(ctx context.Context, watcher, topic string, partitions int32) error {
+	acked := l.history.acknowledged()
+	offsets, err := l.Committed(ctx, watcher, topic, partitions)
+	if err == nil {
+		l.history.read(watcher, acked, offsets)
+	}
+	return err
+}
+
+// Committed asks for the committed offsets of a topic once; -1: none.
+func (l *Link) Committed(ctx context.Context, watcher, topic string, partitions int32) (map[int32]int64, error) {
 	req := kmsg.NewPtrOffsetFetchRequest()
 	req.Group = l.group
 	t := kmsg.NewOffsetFetchRequestTopic()
@@ -163,7 +178,6 @@ func (l *Link) ReadCommitted(ctx context.Context, watcher, topic string, partiti
 		t.Partitions = append(t.Partitions, p)
 	}
 	req.Topics = append(req.Topics, t)
-	acked := l.history.acknowledged()
 	answer, from, err := l.do(ctx, req)
 	if err != nil {
 		return nil, err
@@ -187,7 +201,5 @@ func (l *Link) ReadCommitted(ctx context.Context, watcher, topic string, partiti
 			return nil, kerr.ErrorForCode(code)
 		}
 	}
-	l.history.code(watcher, kmsg.OffsetFetch, 0)
-	l.history.read(watcher, acked, out)
 	return out, nil
 }

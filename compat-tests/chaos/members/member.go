@@ -47,10 +47,10 @@ type member struct {
 	commits *Link
 	running sync.WaitGroup
 	end     context.CancelFunc
-	gone    atomic.Bool
 
-	// busy is held for reading while a commit is under way: a classic member does not join meanwhile.
+	// busy is held for reading while a commit is under way: a member does not join, nor give partitions up, meanwhile.
 	busy sync.RWMutex
+	hush atomic.Bool // it waits for busy: no commit is to begin
 	mu   struct {
 		sync.Mutex
 
@@ -125,7 +125,7 @@ func (m *member) commit(ctx context.Context) bool {
 	m.busy.RLock()
 	defer m.busy.RUnlock()
 	id, epoch, owned := m.is()
-	if len(owned) == 0 || ctx.Err() != nil {
+	if len(owned) == 0 || m.hush.Load() || ctx.Err() != nil {
 		return false
 	}
 	return Commit(ctx, m.Name, m.commits, id, epoch, m.cfg.Topic, owned)
