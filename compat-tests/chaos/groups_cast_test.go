@@ -107,34 +107,20 @@ func newCast(t *testing.T, s *stack.Stack, topic string, victim *stack.Broker, r
 	return c
 }
 
-// groupsTopic is the internal topic whose partitions are the coordinator shards.
-const groupsTopic = "__consumer_offsets"
-
 // groupLedBy is a group id whose shard a broker leads.
 func groupLedBy(leases []stack.Lease, broker int32, prefix string) (id string, shard int32) {
 	led := map[int32]bool{}
-	shards := int32(0)
 	for _, l := range leases {
-		if l.Topic == groupsTopic {
+		if l.Topic == stack.GroupsTopic {
 			led[l.Partition] = l.Broker == broker
-			shards++
 		}
 	}
 	for i := 0; ; i++ {
 		id = fmt.Sprintf("%s-%d", prefix, i)
-		if shard = shardOf(id, shards); led[shard] || i == 10_000 {
+		if shard = stack.ShardOf(id); led[shard] || i == 10_000 {
 			return id, shard
 		}
 	}
-}
-
-// shardOf is Kafka's hash of a group id.
-func shardOf(id string, shards int32) int32 {
-	var h int32
-	for _, c := range []byte(id) { // ASCII
-		h = 31*h + int32(c)
-	}
-	return max(h, -h, 0) % shards // of the smallest number there is no -h: 0
 }
 
 // watch reads the committed offsets of a group all the time.

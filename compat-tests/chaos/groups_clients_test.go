@@ -267,7 +267,7 @@ func TestGroupClients(t *testing.T) {
 	for i := range rounds {
 		receiver(t, s)
 		r := all[random.IntN(len(all))]
-		b, err := s.Leader(ctx, groupsTopic, shardOf(r.group, 50))
+		b, err := s.Leader(ctx, stack.GroupsTopic, stack.ShardOf(r.group))
 		require.NoError(t, err)
 		began := time.Now()
 		what := loseCoordinator(t, s, b, i, random)

@@ -10,6 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/compat-tests/chaos/stack"
 )
 
 func groupFaults() []groupFault {
@@ -49,7 +51,7 @@ func moveShards(r *groupRound) error {
 	if to == r.victim {
 		to = r.Brokers[1]
 	}
-	args := []string{"move", "leases", groupsTopic, "--to", strconv.Itoa(int(to.ID))}
+	args := []string{"move", "leases", stack.GroupsTopic, "--to", strconv.Itoa(int(to.ID))}
 	for _, g := range r.cast.groups {
 		args = append(args, "--partition", strconv.Itoa(int(g.shard)))
 	}

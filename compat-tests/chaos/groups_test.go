@@ -108,7 +108,7 @@ func (r *groupRound) play(f groupFault) (gap time.Duration, err error) {
 	}
 	hit := 0
 	for _, l := range leases {
-		if l.Topic == groupsTopic && l.Broker == r.victim.ID && slices.ContainsFunc(r.cast.groups, func(g *troupe) bool { return g.shard == l.Partition }) {
+		if l.Topic == stack.GroupsTopic && l.Broker == r.victim.ID && slices.ContainsFunc(r.cast.groups, func(g *troupe) bool { return g.shard == l.Partition }) {
 			hit++
 		}
 	}
@@ -172,7 +172,7 @@ func receiver(t *testing.T, s *stack.Stack) (least *stack.Broker) {
 		require.NoError(t, err)
 		count := map[int32]int{}
 		for _, l := range leases {
-			if l.Topic == groupsTopic {
+			if l.Topic == stack.GroupsTopic {
 				count[l.Broker]++
 			}
 		}
