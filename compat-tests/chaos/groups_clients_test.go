@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -80,10 +81,14 @@ func (r *readers) faults() error {
 	return errors.New(strings.Join(r.violations, "\n"))
 }
 
+// clientSession is longer than that of members driven by hand: franz-go looks elsewhere than at a coordinator that is frozen
+// only when that hangs up or says that it is none.
+const clientSession = 30 * time.Second
+
 // franzMember is a member by franz-go.
 func (r *readers) franzMember(ctx context.Context, s *stack.Stack, topic string, next bool) (*kgo.Client, error) {
 	opts := append(load.Options(), kgo.SeedBrokers(s.Seeds()...), kgo.ConsumerGroup(r.group), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(groupSession), kgo.HeartbeatInterval(200*time.Millisecond),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(clientSession), kgo.HeartbeatInterval(200*time.Millisecond),
 		kgo.FetchMaxWait(200*time.Millisecond))
 	with := ctx
 	if next {
@@ -145,7 +150,7 @@ func (r *readers) javaMember(ctx context.Context, s *stack.Stack, topic, protoco
 		"--command-property", "request.timeout.ms=3000", "--command-property", "group.protocol=" + protocol,
 	}
 	if protocol == "classic" {
-		args = append(args, "--command-property", "session.timeout.ms=10000", "--command-property", "heartbeat.interval.ms=500")
+		args = append(args, "--command-property", "session.timeout.ms=30000", "--command-property", "heartbeat.interval.ms=500")
 	}
 	cmd := exec.CommandContext(ctx, "java", client.JavaArgs("kafka-console-consumer", args...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
@@ -217,7 +222,8 @@ func groupStatesOf(ctx context.Context, s *stack.Stack) (map[string]groupState, 
 // commit: franz-go by both protocols, in a full run Apache Kafka's consumer, too. Every record is read, and, since no group may
 // rebalance for that, once; no committed offset goes back; generations, epochs and members are what they were.
 func TestGroupClients(t *testing.T) {
-	s := stack.Start(t, stack.Options{Brokers: 3, Flags: groupFlags})
+	flags := append(slices.Clone(groupFlags), "--group-consumer-session-timeout="+clientSession.String())
+	s := stack.Start(t, stack.Options{Brokers: 3, Flags: flags})
 	l := load.Start(t, s)
 	ctx, stop := context.WithCancel(t.Context())
 	var going sync.WaitGroup
@@ -315,11 +321,13 @@ func loseCoordinator(t *testing.T, s *stack.Stack, b *stack.Broker, round int, r
 			}
 			return true
 		}, recoverWithin, 50*time.Millisecond, "nobody takes over from a frozen broker")
-		return "frozen"
+		<-time.After(time.Second)
+		require.NoError(t, b.Thaw())
+		return "frozen, until others had taken over"
 	}
 }
 
-// awaitMembers waits until groups have so many members, and stay as they are for two seconds.
+// awaitMembers waits until groups have so many members, and stay as they are for a second.
 func awaitMembers(t *testing.T, s *stack.Stack, sizes map[string]int) {
 	t.Helper()
 	var last map[string]groupState
@@ -335,7 +343,7 @@ func awaitMembers(t *testing.T, s *stack.Stack, sizes map[string]int) {
 				return false
 			}
 		}
-		return time.Since(since) > 2*time.Second
+		return time.Since(since) > time.Second
 	}, 90*time.Second, 100*time.Millisecond, "the groups do not come together")
 }
 
