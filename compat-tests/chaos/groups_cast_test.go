@@ -73,7 +73,7 @@ func newCast(t *testing.T, s *stack.Stack, topic string, victim *stack.Broker, r
 	leases, err := s.Leases(t.Context())
 	require.NoError(t, err)
 	errs := make(chan error)
-	for state, make := range groupStates() {
+	for state, prepare := range groupStates() {
 		g := &troupe{state: state, cfg: members.Config{
 			Seeds: s.Seeds(), Topic: topic, Partitions: groupPartitions, Session: groupSession, Pace: 40 * time.Millisecond, Backoff: 50 * time.Millisecond,
 		}}
@@ -83,7 +83,7 @@ func newCast(t *testing.T, s *stack.Stack, topic string, victim *stack.Broker, r
 		g.watcher = members.NewLink(g.history, s.Seeds(), 2*time.Second)
 		c.groups = append(c.groups, g)
 		go func() {
-			err := make(ctx, c, g)
+			err := prepare(ctx, c, g)
 			if err != nil {
 				err = fmt.Errorf("%s: %w\n%s", state, err, g.history.Trace())
 			}

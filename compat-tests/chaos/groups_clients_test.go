@@ -89,7 +89,7 @@ const clientSession = 30 * time.Second
 func (r *readers) franzMember(ctx context.Context, s *stack.Stack, topic string, next bool) (*kgo.Client, error) {
 	opts := append(load.Options(), kgo.SeedBrokers(s.Seeds()...), kgo.ConsumerGroup(r.group), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(clientSession), kgo.HeartbeatInterval(200*time.Millisecond),
-		kgo.FetchMaxWait(200*time.Millisecond))
+		kgo.FetchMaxWait(200*time.Millisecond), kgo.RequestRetries(1000)) // with pauses of 50 ms the usual 20 are used up in a second
 	with := ctx
 	if next {
 		with = context.WithValue(ctx, "opt_in_kafka_next_gen_balancer_beta", true) //nolint:revive,staticcheck // franz-go's own key
@@ -235,7 +235,7 @@ func TestGroupClients(t *testing.T) {
 			name := fmt.Sprintf("member-%d", j)
 			cl, err := r.franzMember(ctx, s, l.Topic, i == 1)
 			require.NoError(t, err)
-			defer cl.Close()
+			t.Cleanup(cl.Close)
 			going.Go(func() { r.consume(ctx, cl, name) })
 		}
 	}

@@ -120,7 +120,7 @@ func (r *groupRound) askDeposed(cl *kgo.Client, g *troupe, req kmsg.Request) err
 	defer cancel()
 	answer, err := cl.SeedBrokers()[0].Request(ctx, req)
 	if err != nil {
-		return nil //nolint:nilerr // no answer is no wrong answer
+		return nil // no answer is no wrong answer
 	}
 	var code int16
 	switch resp := answer.(type) {
@@ -130,7 +130,7 @@ func (r *groupRound) askDeposed(cl *kgo.Client, g *troupe, req kmsg.Request) err
 		code = resp.Topics[0].Partitions[0].ErrorCode
 	}
 	if code != kerr.NotCoordinator.Code && code != kerr.UnknownTopicID.Code {
-		return fmt.Errorf("%s: a coordinator that was frozen answers %s with %v", g.history.Group, kmsg.Key(req.Key()).Name(), kerr.ErrorForCode(code))
+		return fmt.Errorf("%s: a coordinator that was frozen answers %s: %w", g.history.Group, kmsg.Key(req.Key()).Name(), kerr.ErrorForCode(code))
 	}
 	r.note("thawed it says %v", kerr.ErrorForCode(code))
 	return nil

@@ -95,7 +95,7 @@ func startGroups(t *testing.T, s *stack.Stack) (histories []*members.History) {
 			return partitions == ofATopic && n == 2 && epochs["member-0"] == epochs["member-1"]
 		}, recoverWithin, 10*time.Millisecond, "group %s is not stable", h.Group)
 	}
-	time.Sleep(time.Second) // whoever is told of a rebalance now was told before
+	<-time.After(time.Second) // whoever is told of a rebalance now was told before
 	for _, h := range histories {
 		h.Still(true)
 	}

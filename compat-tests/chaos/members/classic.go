@@ -68,7 +68,7 @@ func (m *Classic) Leads() bool { return m.leads.Load() }
 
 func (m *Classic) live(ctx context.Context) {
 	for ctx.Err() == nil {
-		good := false
+		var good bool
 		switch step := m.step.Load(); {
 		case step == joining:
 			good = m.join(ctx)
@@ -155,7 +155,7 @@ func (m *Classic) sync(ctx context.Context) (good bool) {
 	id, epoch, _ := m.is()
 	req := kmsg.NewPtrSyncGroupRequest()
 	req.Group, req.MemberID, req.Generation = m.history.Group, id, epoch
-	req.ProtocolType, req.Protocol = kmsg.StringPtr(protocolType), kmsg.StringPtr(protocolName)
+	req.ProtocolType, req.Protocol = new(protocolType), new(protocolName)
 	for i, other := range m.members {
 		a := kmsg.NewSyncGroupRequestGroupAssignment()
 		a.MemberID, a.MemberAssignment = other, m.share(i, len(m.members))
