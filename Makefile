@@ -26,7 +26,7 @@ COMPAT_KILLS     ?= 50
 COMPAT_REPORT    := $(CURDIR)/compat-tests/.clients/report.txt
 COMPAT_TIMEOUT   ?= 15m
 # Clusters of real processes being broken; `make chaos` breaks one CHAOS_ROUNDS times, CI four times.
-CHAOS_PACKAGES   := ./chaos ./chaos/proxy ./chaos/history
+CHAOS_PACKAGES   := ./chaos ./chaos/proxy ./chaos/history ./chaos/members
 CHAOS_ROUNDS     ?= 200
 CHAOS_SEED       ?= $(shell date +%s)
 COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix ./manifests $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./examples ./dashboards ./day ./devstack ./monitoring ./openapi ./groups $(CHAOS_PACKAGES))

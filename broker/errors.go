@@ -27,6 +27,7 @@ const (
 	codeInvalidRequiredAcks         int16 = 21
 	codeInconsistentGroupProtocol   int16 = 23
 	codeInvalidGroupID              int16 = 24
+	codeRebalanceInProgress         int16 = 27
 	codeTopicAuthorizationFailed    int16 = 29
 	codeInvalidTimestamp            int16 = 32
 	codeUnsupportedVersion          int16 = 35

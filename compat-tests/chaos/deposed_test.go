@@ -47,7 +47,7 @@ func TestDeposedLeaderSaysNothing(t *testing.T) {
 	require.Equal(t, answers{end: 3, list: "NONE", epochEnd: 3, epoch: "NONE", beyond: "OFFSET_OUT_OF_RANGE"}, told, "it leads")
 
 	// Whoever was never seen attached may be on its way, and is fenced only when its session expires: six seconds, not one.
-	time.Sleep(time.Second)
+	<-time.After(time.Second)
 	began := time.Now()
 	old.Postgres.Forget()
 	require.Eventually(t, func() bool {

@@ -7,6 +7,9 @@
 // writes again. The faults are in the files faults_*_test.go, one function each;
 // which comes when, and its times, are chosen by a seed.
 //
+// TestGroups and TestGroupClients lose the coordinators of consumer groups: of members driven by hand, in every state a group
+// can be in (package members), and of real clients.
+//
 // What needs another stack, or leaves a cluster that cannot go on, is a test of its
 // own: Apache Kafka's producer through every fault (TestJava); a database that
 // fails over to a standby, a synchronous one and one that was behind; the catalog
@@ -16,7 +19,7 @@
 //	CHAOS_ROUNDS    rounds of TestRounds (default 4; `make chaos`: 200)
 //	CHAOS_SEED      which rounds (default 1)
 //	CHAOS_BROKERS   brokers (default 3)
-//	CHAOS_FAULTS    only faults whose names match this regular expression
+//	CHAOS_FAULTS    only faults (of TestRounds and TestGroups) whose names match this regular expression
 //	CHAOS_FULL      1: faults last as long as they can in production, say half a
 //	                minute of 503s, and all are tried; otherwise a few seconds, and
 //	                some of them

@@ -83,3 +83,35 @@ func (s *Stack) Controller(ctx context.Context) (*Broker, error) {
 	}
 	return s.Brokers[0], nil
 }
+
+// GroupsTopic is the internal topic whose partitions are the coordinator shards of groups, and groupShards their number.
+const (
+	GroupsTopic = "__consumer_offsets"
+	groupShards = 50
+)
+
+// ShardOf is the shard of a group, by Kafka's hash of its id, which is ASCII.
+func ShardOf(group string) int32 {
+	var h int32
+	for _, c := range []byte(group) {
+		h = 31*h + int32(c)
+	}
+	return max(h, -h, 0) % groupShards // of the smallest number there is no -h: 0
+}
+
+// Coordinated counts the groups that each broker coordinates, as the catalog says.
+func (s *Stack) Coordinated(ctx context.Context, groups []string) (map[int32]int, error) {
+	leases, err := s.Leases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	count := map[int32]int{}
+	for _, l := range leases {
+		for _, g := range groups {
+			if l.Topic == GroupsTopic && l.Partition == ShardOf(g) {
+				count[l.Broker]++
+			}
+		}
+	}
+	return count, nil
+}

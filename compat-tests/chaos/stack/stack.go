@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -268,4 +269,11 @@ func (s *Stack) keep(t *testing.T) {
 		}
 	}
 	t.Logf("logs are kept in %s", to)
+}
+
+// Operate runs a command of the binary that changes or reads the catalog, such as move, and returns what it wrote.
+func (s *Stack) Operate(ctx context.Context, args ...string) (string, error) {
+	args = append(args, "--catalog", s.Postgres.url("streamhouse", s.Postgres.addr, database))
+	out, err := exec.CommandContext(ctx, brokerBinary(), args...).CombinedOutput()
+	return string(out), err
 }
