@@ -8,8 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/streamhouse/streamhouse/catalog"
 )
 
@@ -28,8 +26,8 @@ type Broker struct {
 	telling  *tellingCatalog
 	groups   *groups // nil: none
 	sessions *sessionCache
-	memory   *semaphore.Weighted // request frames
-	answers  *semaphore.Weighted // record bytes of Fetch answers
+	memory   *budget // request frames
+	answers  *budget // record bytes of Fetch answers
 	limited  *limitedLog
 	server   server
 	unowned  unowned
@@ -45,8 +43,8 @@ func New(cfg Config) (*Broker, error) {
 	}
 	b := &Broker{
 		cfg: cfg, obs: cfg.Observer, table: table(), apis: map[int16]*api{},
-		memory:   semaphore.NewWeighted(cfg.Limits.RequestMemoryBytes),
-		answers:  semaphore.NewWeighted(cfg.Limits.AnswerMemoryBytes),
+		memory:   newBudget(cfg.Limits.RequestMemoryBytes),
+		answers:  newBudget(cfg.Limits.AnswerMemoryBytes),
 		limited:  &limitedLog{log: cfg.Logger},
 		ctx:      context.Background(),
 		draining: make(chan struct{}),

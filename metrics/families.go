@@ -88,4 +88,7 @@ const (
 	labelKind      = "kind"
 	labelCache     = "cache"
 	labelReason    = "reason"
+	labelDirection = "direction"
+	labelPool      = "pool"
+	labelState     = "state"
 )

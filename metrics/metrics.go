@@ -45,6 +45,11 @@ type Metrics struct {
 	Tail    *Tail  // the unfolded part of the manifest
 	Merge   *Merge // folds and merges
 
+	Traffic *Traffic // requests of the object store: hedges, retries, throttles
+	Sweep   *Sweep   // deletions from the object store
+	Pools   *Pools   // connections to the catalog's database
+	Limits  *Limits  // how near the broker is to its bounds
+
 	Cluster *Cluster // sharing the partitions with other brokers
 
 	registry *prometheus.Registry
@@ -78,6 +83,10 @@ func New(o Options) *Metrics {
 		Tail:     newTail(b),
 		Merge:    newMerge(b),
 		Cluster:  newCluster(b),
+		Traffic:  newTraffic(b),
+		Sweep:    newSweep(b),
+		Pools:    newPools(b),
+		Limits:   newLimits(b),
 
 		TailCache:  caches.cache("tail"),
 		BlockCache: caches.cache("block"),

@@ -88,6 +88,13 @@ type Hooks struct {
 	Flushed func(bytes int64, uploaded, committed time.Duration)
 	// Rewritten: a fold, hot merge or segment merge ended; kind is fold, hot or segment.
 	Rewritten func(kind string, objects int, bytes int64, took time.Duration)
+	// RewriteFailed: one of these did not end well. What failed is planned again. Not told when the engine ends.
+	RewriteFailed func(kind string, err error, took time.Duration)
+	// Orphans: a sweep found objects that the manifest never named.
+	Orphans func(found int)
+	// Deleted: objects were deleted from the store together, or could not be. Kind is orphan, retired or superseded: a try of
+	// an upload whose other won, or what a merge wrote that was not swapped in.
+	Deleted func(kind string, objects int, err error)
 	// Tail: objects and index bytes in the tail that this broker answers for (its own; all, if it is alone), and bytes in
 	// the tail cache, after each change.
 	Tail func(objects int, indexBytes, cachedBytes int64)

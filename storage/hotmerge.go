@@ -13,12 +13,13 @@ import (
 
 // mergeHot turns one run of small objects of this broker's tail into one segment, if a run is long or heavy enough,
 // or (when the tail is about to be folded) of at least Config.MergeFanIn. It reports whether it did.
-func (t *term) mergeHot(ctx context.Context, objs []*tailObject, folding bool) (bool, error) {
+func (t *term) mergeHot(ctx context.Context, objs []*tailObject, folding bool) (merged bool, err error) {
 	run := pickRun(objs, folding, t.e.cfg.MergeFanIn)
 	if len(run) < 2 {
 		return false, nil
 	}
 	began := time.Now()
+	defer func() { t.e.unrewritten(ctx, rewriteHot, err, began) }()
 	sources := make([]source, len(run))
 	defer func() {
 		for i := range sources {
@@ -41,7 +42,7 @@ func (t *term) mergeHot(ctx context.Context, objs []*tailObject, folding bool) (
 		return false, err
 	}
 	t.swapTail(run, sources, obj, &built)
-	t.e.rewritten("hot", len(run), built.Size, began)
+	t.e.rewritten(rewriteHot, len(run), built.Size, began)
 	return true, nil
 }
 

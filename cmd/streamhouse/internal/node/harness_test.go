@@ -175,6 +175,12 @@ func (r *running) eventually(what string, ok func(samples) bool) {
 
 type samples map[string]float64
 
+// has tells whether there is such a sample, whatever its value.
+func (s samples) has(name string) bool {
+	_, ok := s[name]
+	return ok
+}
+
 // with counts the samples that have a label of this value.
 func (s samples) with(label, value string) (names []string) {
 	for name := range s {

@@ -28,6 +28,7 @@ type Node struct {
 	watch   *observer
 
 	catalog   catalog.Catalog
+	source    catalog.Catalog // below the wrappers of catalog
 	store     objstore.Store
 	fleet     *fleet // nil: this broker is alone
 	pool      *slab.Pool
@@ -112,6 +113,8 @@ func (n *Node) ready(ctx context.Context) error {
 	phase := n.phase.Load()
 	if phase != &starting {
 		n.watch.cachesSeen(n.engine.CacheStats)
+		n.watch.limitsSeen(n.engine.FlushStats(), n.broker.Usage(), n.pool.InUse())
+		n.watch.poolsSeen(n.source)
 	}
 	if *phase != serving {
 		return errors.New(*phase)

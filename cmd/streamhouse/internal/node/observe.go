@@ -9,11 +9,13 @@ import (
 	"github.com/streamhouse/streamhouse/broker"
 	"github.com/streamhouse/streamhouse/catalog"
 	catmetered "github.com/streamhouse/streamhouse/catalog/metered"
+	"github.com/streamhouse/streamhouse/catalog/postgres"
 	"github.com/streamhouse/streamhouse/kafkaproto"
 	"github.com/streamhouse/streamhouse/metrics"
 	"github.com/streamhouse/streamhouse/storage"
 	"github.com/streamhouse/streamhouse/storage/objstore"
 	"github.com/streamhouse/streamhouse/storage/objstore/metered"
+	"github.com/streamhouse/streamhouse/storage/objstore/s3"
 )
 
 // observer hands what the parts tell to metrics. Its hooks allocate nothing once a topic's recorders are made.
@@ -87,6 +89,19 @@ func (o *observer) engineHooks() storage.Hooks {
 			o.work.Store(true)
 			o.m.Merge.Done(kind, "ok", objects, bytes, took)
 		},
+		RewriteFailed: func(kind string, err error, took time.Duration) {
+			o.work.Store(true)
+			how := "error"
+			if errors.Is(err, catalog.ErrConflict) {
+				how = "conflict"
+			}
+			o.m.Merge.Done(kind, how, 0, 0, took)
+		},
+		Hedged:  func(second bool) { o.m.Traffic.Hedged("put", second) },
+		Orphans: o.m.Sweep.Orphans,
+		Deleted: func(kind string, objects int, err error) {
+			o.m.Sweep.Deleted(deleteKinds[kind], objects, err == nil)
+		},
 		Tail: func(objects int, indexBytes, _ int64) { // the last is in CacheStats too, and right there at any time
 			o.m.Tail.Set(objects, indexBytes)
 		},
@@ -159,6 +174,11 @@ func (o *observer) brokerObserver() broker.Observer {
 	}
 }
 
+// deleteKinds are those of storage.Hooks.Deleted.
+var deleteKinds = map[string]metrics.DeleteKind{
+	"orphan": metrics.DeleteOrphan, "retired": metrics.DeleteRetired, "superseded": metrics.DeleteSuperseded,
+}
+
 // cachesSeen takes over what the engine's caches tell of themselves.
 func (o *observer) cachesSeen(read func() storage.CacheStats) {
 	o.mu.Lock()
@@ -203,6 +223,43 @@ func (o *observer) storeHooks() metered.Hooks {
 	return metered.Hooks{Done: func(e metered.Event) {
 		ops[e.Op].Done(status(e.Err, objstore.ErrExists, objstore.ErrNotFound), e.Duration, e.Bytes)
 	}}
+}
+
+// s3Hooks are told what lies below the calls that storeHooks are told of.
+func (o *observer) s3Hooks() s3.Hooks {
+	return s3.Hooks{
+		Request:   func(r s3.Request) { o.m.Traffic.Exchange(r.Op, r.Reason, r.Sent, r.Received) },
+		Retried:   func(op, reason string, _ time.Duration) { o.m.Traffic.Retried(op, reason) },
+		Hedged:    func(won bool) { o.m.Traffic.Hedged("get", won) },
+		Throttled: o.m.Traffic.Throttled,
+		Settled:   o.m.Traffic.Settled,
+	}
+}
+
+// poolsSeen takes over what the catalog's connection pools tell of themselves, if it has any.
+func (o *observer) poolsSeen(cat catalog.Catalog) {
+	pg, ok := cat.(*postgres.Catalog)
+	if !ok {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, s := range pg.PoolStats() { // under the lock: see cachesSeen
+		o.m.Pools.Set(s.Name, metrics.PoolStats{
+			Acquired: s.Acquired, Idle: s.Idle, Max: s.Max, Waits: s.Waits, Waited: s.Waited, Cancelled: s.Cancelled,
+		})
+	}
+}
+
+// limitsSeen takes over how near engine and broker are to their bounds.
+func (o *observer) limitsSeen(f storage.FlushStats, b broker.Usage, pooled int64) {
+	o.m.Limits.Set(metrics.Usage{
+		ConnectionsLimit: b.ConnectionsLimit, InFlightRequests: b.InFlightRequests,
+		RequestBytes: b.RequestBytes, RequestBytesLimit: b.RequestBytesLimit,
+		AnswerBytes: b.AnswerBytes, AnswerBytesLimit: b.AnswerBytesLimit,
+		BufferedBytesLimit: f.BytesLimit, PooledBytes: pooled,
+		QueuedObjects: f.Queued, UncommittedObjects: f.Uncommitted, OldestAppendWaiting: f.Oldest,
+	})
 }
 
 func (o *observer) catalogHooks() catmetered.Hooks {

@@ -38,6 +38,7 @@ func (n *Node) openData(ctx context.Context) error {
 		return fmt.Errorf("open the catalog: %w", err)
 	}
 	n.closers = append(n.closers, cat)
+	n.source = cat
 	measured := catmetered.New(cat, n.watch.catalogHooks())
 	n.catalog = &tappedCatalog{Catalog: measured, read: n.watch.topicsRead}
 	if n.shared() {
@@ -48,7 +49,7 @@ func (n *Node) openData(ctx context.Context) error {
 	} else if err := lease.EnsureGroups(ctx, n.catalog); err != nil {
 		return err
 	}
-	store, err := openStore(ctx, n.cfg, n.version, n.log)
+	store, err := openStore(ctx, n.cfg, n.version, n.watch.s3Hooks(), n.log)
 	if err != nil {
 		return fmt.Errorf("open the object store: %w", err)
 	}
@@ -159,7 +160,7 @@ func openCatalog(ctx context.Context, cfg config.Config, log *slog.Logger) (cata
 }
 
 // openStore opens what --store names.
-func openStore(ctx context.Context, cfg config.Config, version string, log *slog.Logger) (objstore.Store, error) {
+func openStore(ctx context.Context, cfg config.Config, version string, hooks s3.Hooks, log *slog.Logger) (objstore.Store, error) {
 	switch at := cfg.Store; at.Kind {
 	case config.KindFile:
 		return fs.Open(at.Path, fs.Options{Logger: log}) //nolint:contextcheck // what it starts ends with Close
@@ -168,7 +169,7 @@ func openStore(ctx context.Context, cfg config.Config, version string, log *slog
 		if err != nil {
 			return nil, err
 		}
-		opts.Version = version
+		opts.Version, opts.Hooks = version, hooks
 		return s3.Open(ctx, opts)
 	case config.KindMemory:
 		return storemem.New(), nil
