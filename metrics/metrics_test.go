@@ -70,6 +70,11 @@ func touchAll(m *Metrics, topic string) {
 	m.Sweep.Orphans(1)
 	m.Sweep.Deleted(DeleteOrphan, 1, true)
 	m.Pools.Set("general", PoolStats{Acquired: 1, Idle: 2, Max: 4, Waits: 5, Waited: time.Second, Cancelled: 1})
+	c := m.Cost.Topic(topic)
+	c.Request(CostPut, 0.5, 1000)
+	c.Request(CostGet, 1, 1000)
+	c.Stored(1000)
+	c.Held(time.Second)
 	m.Limits.Set(Usage{OldestAppendWaiting: time.Second})
 }
 

@@ -95,6 +95,10 @@ type Hooks struct {
 	// Deleted: objects were deleted from the store together, or could not be. Kind is orphan, retired or superseded: a try of
 	// an upload whose other won, or what a merge wrote that was not swapped in.
 	Deleted func(kind string, objects int, err error)
+	// Requested: a PUT or GET (put, get) was made of the store, on behalf of a topic, or of nobody's: a zero id. Where several
+	// topics share one it is told for each, with its share of the request and of the bytes; shares add up to 1. Bytes of
+	// requests that failed are 0.
+	Requested func(op string, topic catalog.TopicID, share, bytes float64)
 	// Tail: objects and index bytes in the tail that this broker answers for (its own; all, if it is alone), and bytes in
 	// the tail cache, after each change.
 	Tail func(objects int, indexBytes, cachedBytes int64)

@@ -273,7 +273,7 @@ func repack(tp catalog.TopicPartition, replaced []catalog.PackedRow, xs []segmen
 func (m *segMerge) putOutput(ctx context.Context, built *segment.Object) (catalog.Object, error) {
 	e := m.t.e
 	key := segment.KeyOfSegment(time.Now(), e.cfg.Process, m.t.epoch, int64(m.outID), 1)
-	err := e.cfg.Store.Put(ctx, key, objstore.Body{Slices: built.Slices, Size: built.Size, Checksum: built.Checksum})
+	err := e.cfg.Store.Put(e.onBehalfOfAll(ctx, &built.Index), key, objstore.Body{Slices: built.Slices, Size: built.Size, Checksum: built.Checksum})
 	if err != nil {
 		return catalog.Object{}, fmt.Errorf("store a merged segment: %w", err)
 	}

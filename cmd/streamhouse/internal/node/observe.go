@@ -24,6 +24,8 @@ type observer struct {
 	topics  atomic.Pointer[topics]
 	nowhere func() *metrics.TopicProducer // errors about topics that are not known; made by the first
 
+	nobodysCost func() *metrics.TopicCost // requests for no topic
+
 	apis sync.Map // api name -> *metrics.APIRecorder
 
 	counting sync.Mutex  // one countLeases at a time
@@ -40,11 +42,22 @@ type observer struct {
 
 func newObserver(m *metrics.Metrics) *observer {
 	o := &observer{m: m, nowhere: sync.OnceValue(func() *metrics.TopicProducer { return m.Producer.Topic("") })}
+	o.nobodysCost = sync.OnceValue(func() *metrics.TopicCost { return m.Cost.Topic("") })
 	o.topics.Store(&topics{version: -1})
 	return o
 }
 
+// on tells whether anything is measured (--metrics). If not, nothing is observed but what decides when to rest.
+func (o *observer) on() bool { return o.m.Registry() != nil }
+
 func (o *observer) engineHooks() storage.Hooks {
+	if !o.on() {
+		return storage.Hooks{
+			Flushed:       func(int64, time.Duration, time.Duration) { o.traffic.Store(true) },
+			Rewritten:     func(string, int, int64, time.Duration) { o.work.Store(true) },
+			RewriteFailed: func(string, error, time.Duration) { o.work.Store(true) },
+		}
+	}
 	return storage.Hooks{
 		Appended: func(tp catalog.TopicPartition, records int) {
 			if p := o.producerOf(o.byID(tp)); p != nil {
@@ -97,8 +110,9 @@ func (o *observer) engineHooks() storage.Hooks {
 			}
 			o.m.Merge.Done(kind, how, 0, 0, took)
 		},
-		Hedged:  func(second bool) { o.m.Traffic.Hedged("put", second) },
-		Orphans: o.m.Sweep.Orphans,
+		Requested: o.requested,
+		Hedged:    func(second bool) { o.m.Traffic.Hedged("put", second) },
+		Orphans:   o.m.Sweep.Orphans,
 		Deleted: func(kind string, objects int, err error) {
 			o.m.Sweep.Deleted(deleteKinds[kind], objects, err == nil)
 		},
@@ -123,6 +137,9 @@ func (o *observer) engineHooks() storage.Hooks {
 }
 
 func (o *observer) brokerObserver() broker.Observer {
+	if !o.on() {
+		return broker.Observer{Fetched: func(string, int32, int, int) { o.fetched() }}
+	}
 	return broker.Observer{
 		Connections: func(open int) {
 			o.mu.Lock()
@@ -159,9 +176,7 @@ func (o *observer) brokerObserver() broker.Observer {
 			}
 		},
 		Fetched: func(topic string, partition int32, records, bytes int) {
-			if !o.traffic.Load() { // many connections answer at once: do not fight for the cache line
-				o.traffic.Store(true)
-			}
+			o.fetched()
 			if c := o.consumerOf(o.byName(topic)); c != nil {
 				c.nobody.Consumed(c.partitions.of(partition), records, bytes)
 			}
@@ -171,6 +186,13 @@ func (o *observer) brokerObserver() broker.Observer {
 				c.PollDuration(took)
 			}
 		},
+	}
+}
+
+// fetched notes traffic.
+func (o *observer) fetched() {
+	if !o.traffic.Load() { // many connections answer at once: do not fight for the cache line
+		o.traffic.Store(true)
 	}
 }
 
@@ -227,6 +249,9 @@ func (o *observer) storeHooks() metered.Hooks {
 
 // s3Hooks are told what lies below the calls that storeHooks are told of.
 func (o *observer) s3Hooks() s3.Hooks {
+	if !o.on() {
+		return s3.Hooks{}
+	}
 	return s3.Hooks{
 		Request:   func(r s3.Request) { o.m.Traffic.Exchange(r.Op, r.Reason, r.Sent, r.Received) },
 		Retried:   func(op, reason string, _ time.Duration) { o.m.Traffic.Retried(op, reason) },
