@@ -37,7 +37,7 @@ func settings(t *testing.T, dir string, change ...func(*config.Flags)) config.Co
 		FlushInterval: new(2 * time.Millisecond), FlushBytes: 8 * config.MiB, MergeInterval: time.Second, ObjectGrace: new(30 * time.Second),
 		NumPartitions: 1, MaxConnections: 1000, MaxConnectionsPerIP: 1000, MaxRequestBytes: 100 * config.MiB,
 		MemoryLimit: 512 * config.MiB, BrokerID: -1, ShutdownTimeout: 20 * time.Second,
-		LogLevel: "info", LogFormat: "text", MaxPartitionMetrics: 1000,
+		LogLevel: "info", LogFormat: "text", Metrics: "on", MaxPartitionMetrics: 1000,
 	}
 	f = f.WithGroupDefaults()
 	for _, c := range change {

@@ -39,10 +39,13 @@ func (n *Node) openData(ctx context.Context) error {
 	}
 	n.closers = append(n.closers, cat)
 	n.source = cat
-	measured := catmetered.New(cat, n.watch.catalogHooks())
-	n.catalog = &tappedCatalog{Catalog: measured, read: n.watch.topicsRead}
+	shares, _ := cat.(catalog.Fleet)
+	if n.catalog = cat; n.watch.on() {
+		measured := catmetered.New(cat, n.watch.catalogHooks())
+		n.catalog, shares = &tappedCatalog{Catalog: measured, read: n.watch.topicsRead}, measured.Fleet()
+	}
 	if n.shared() {
-		n.fleet = newFleet(measured.Fleet(), n.metrics.Cluster, func() { n.watch.recount.Store(true) }, n.log)
+		n.fleet = newFleet(shares, n.metrics.Cluster, func() { n.watch.recount.Store(true) }, n.log)
 		if err := lease.EnsureInternal(ctx, n.catalog); err != nil {
 			return err
 		}
@@ -57,7 +60,9 @@ func (n *Node) openData(ctx context.Context) error {
 	if l := n.cfg.Store.Latency; l > 0 {
 		store = slow.New(store, slow.Latency{Put: l, Get: l, Other: l})
 	}
-	n.store = metered.New(store, n.watch.storeHooks())
+	if n.store = store; n.watch.on() {
+		n.store = metered.New(store, n.watch.storeHooks())
+	}
 	return nil
 }
 
