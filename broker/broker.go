@@ -8,8 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/streamhouse/streamhouse/broker/attribution"
 	"github.com/streamhouse/streamhouse/catalog"
 )
@@ -30,8 +28,8 @@ type Broker struct {
 	groups   *groups           // nil: none
 	reads    *attribution.Book // nil: nobody wants to know
 	sessions *sessionCache
-	memory   *semaphore.Weighted // request frames
-	answers  *semaphore.Weighted // record bytes of Fetch answers
+	memory   *budget // request frames
+	answers  *budget // record bytes of Fetch answers
 	limited  *limitedLog
 	server   server
 	unowned  unowned
@@ -47,8 +45,8 @@ func New(cfg Config) (*Broker, error) {
 	}
 	b := &Broker{
 		cfg: cfg, obs: cfg.Observer, table: table(), apis: map[int16]*api{},
-		memory:   semaphore.NewWeighted(cfg.Limits.RequestMemoryBytes),
-		answers:  semaphore.NewWeighted(cfg.Limits.AnswerMemoryBytes),
+		memory:   newBudget(cfg.Limits.RequestMemoryBytes),
+		answers:  newBudget(cfg.Limits.AnswerMemoryBytes),
 		limited:  &limitedLog{log: cfg.Logger},
 		ctx:      context.Background(),
 		draining: make(chan struct{}),

@@ -51,7 +51,7 @@ type frameReader struct {
 	nc      net.Conn
 	in      *bufio.Reader
 	pool    *slab.Pool
-	memory  *semaphore.Weighted // broker-wide
+	memory  *budget             // broker-wide
 	flight  *semaphore.Weighted // this connection's
 	limits  *Limits
 	busy    func() bool // requests are under way: not idle

@@ -35,11 +35,11 @@ var (
 // builder registers families and remembers their shape.
 type builder struct {
 	reg      *prometheus.Registry
-	families []Family
+	families []Family // names without the namespace
 }
 
 func (b *builder) note(name string, t Type, help string, labels []string) {
-	b.families = append(b.families, Family{Name: namespace + "_" + name, Type: t, Labels: labels, Help: help})
+	b.families = append(b.families, Family{Name: name, Type: t, Labels: labels, Help: help})
 }
 
 func (b *builder) counterVec(name, help string, labels ...string) *prometheus.CounterVec {
@@ -49,8 +49,12 @@ func (b *builder) counterVec(name, help string, labels ...string) *prometheus.Co
 	return v
 }
 
+// Families without labels are plain metrics: a vector of one takes twice the memory.
 func (b *builder) counter(name, help string) prometheus.Counter {
-	return b.counterVec(name, help).WithLabelValues()
+	b.note(name, Counter, help, nil)
+	c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
+	b.reg.MustRegister(c)
+	return c
 }
 
 func (b *builder) gaugeVec(name, help string, labels ...string) *prometheus.GaugeVec {
@@ -61,7 +65,10 @@ func (b *builder) gaugeVec(name, help string, labels ...string) *prometheus.Gaug
 }
 
 func (b *builder) gauge(name, help string) prometheus.Gauge {
-	return b.gaugeVec(name, help).WithLabelValues()
+	b.note(name, Gauge, help, nil)
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help})
+	b.reg.MustRegister(g)
+	return g
 }
 
 func (b *builder) histogramVec(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
@@ -73,7 +80,10 @@ func (b *builder) histogramVec(name, help string, buckets []float64, labels ...s
 }
 
 func (b *builder) histogram(name, help string, buckets []float64) prometheus.Observer {
-	return b.histogramVec(name, help, buckets).WithLabelValues()
+	b.note(name, Histogram, help, nil)
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets})
+	b.reg.MustRegister(h)
+	return h
 }
 
 // Label names.
@@ -89,5 +99,7 @@ const (
 	labelCache     = "cache"
 	labelReason    = "reason"
 	labelType      = "type"
+	labelDirection = "direction"
+	labelPool      = "pool"
 	labelState     = "state"
 )

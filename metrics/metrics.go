@@ -46,6 +46,12 @@ type Metrics struct {
 	Tail    *Tail  // the unfolded part of the manifest
 	Merge   *Merge // folds and merges
 
+	Traffic *Traffic // requests of the object store: hedges, retries, throttles
+	Sweep   *Sweep   // deletions from the object store
+	Pools   *Pools   // connections to the catalog's database
+	Cost    *Cost    // requests and bytes of the object store by topic
+	Limits  *Limits  // how near the broker is to its bounds
+
 	Cluster *Cluster // sharing the partitions with other brokers
 
 	registry *prometheus.Registry
@@ -64,7 +70,7 @@ func New(o Options) *Metrics {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	b := &builder{reg: prometheus.NewRegistry()}
+	b := &builder{reg: prometheus.NewRegistry(), families: make([]Family, 0, 96)}
 	s := newSeries(b, o)
 	caches := newCacheVecs(b)
 	m := &Metrics{
@@ -80,6 +86,11 @@ func New(o Options) *Metrics {
 		Tail:     newTail(b),
 		Merge:    newMerge(b),
 		Cluster:  newCluster(b),
+		Traffic:  newTraffic(b),
+		Sweep:    newSweep(b),
+		Pools:    newPools(b),
+		Limits:   newLimits(b),
+		Cost:     newCost(b, s),
 
 		TailCache:  caches.cache("tail"),
 		BlockCache: caches.cache("block"),
@@ -90,7 +101,7 @@ func New(o Options) *Metrics {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	m.families = b.families
+	m.families = slices.Clip(b.families)
 	return m
 }
 
@@ -109,6 +120,9 @@ func (m *Metrics) Families() []Family {
 		return nil
 	}
 	out := slices.Clone(m.families)
+	for i := range out {
+		out[i].Name = namespace + "_" + out[i].Name
+	}
 	slices.SortFunc(out, func(a, b Family) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }

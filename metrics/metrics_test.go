@@ -44,7 +44,9 @@ func touchAll(m *Metrics, topic string) {
 	m.Agent.LeaseRenewal(RenewalOK)
 	m.Agent.ConnectionOpened()
 	m.Agent.Ready(true)
-	m.Groups.Tell(func(yield func(GroupCount)) { yield(GroupCount{Type: "classic", State: "Stable", Groups: 2, Members: 3}) })
+	m.Groups.Tell(func(yield func(GroupCount)) {
+		yield(GroupCount{Type: "classic", State: "Stable", Groups: 2, Members: 3})
+	})
 	m.Groups.Rebalancing("classic", "topics")
 	m.Groups.Rebalanced("classic", time.Second)
 	m.Groups.Committed(StatusOK, 3)
@@ -66,6 +68,20 @@ func touchAll(m *Metrics, topic string) {
 	m.Catalog.Op("commit").Done("ok", time.Millisecond, 0)
 	m.Tail.Set(3, 300)
 	m.Merge.Done("hot", "ok", 4, 1000, time.Millisecond)
+	m.Traffic.Exchange("put", "", 1000, 10)
+	m.Traffic.Hedged("get", true)
+	m.Traffic.Retried("put", "throttled")
+	m.Traffic.Throttled(time.Second)
+	m.Traffic.Settled(true)
+	m.Sweep.Orphans(1)
+	m.Sweep.Deleted(DeleteOrphan, 1, true)
+	m.Pools.Set("general", PoolStats{Acquired: 1, Idle: 2, Max: 4, Waits: 5, Waited: time.Second, Cancelled: 1})
+	c := m.Cost.Topic(topic)
+	c.Request(CostPut, 0.5, 1000)
+	c.Request(CostGet, 1, 1000)
+	c.Stored(1000)
+	c.Held(time.Second)
+	m.Limits.Set(Usage{OldestAppendWaiting: time.Second})
 }
 
 func gather(t *testing.T, m *Metrics) map[string]*dto.MetricFamily {

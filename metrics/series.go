@@ -21,6 +21,7 @@ type series struct {
 	producer *Producer
 	consumer *Consumer
 	agent    *Agent
+	cost     *Cost
 
 	mu struct {
 		sync.Mutex
@@ -38,6 +39,7 @@ type topicSeries struct {
 	producer *TopicProducer
 	consumer *TopicConsumer
 	agent    *TopicAgent
+	cost     *TopicCost
 	// places holds the partition label given to each partition and group: its number, or "" when folded. The group is
 	// "" for producers and leases, and for consumers without one.
 	places map[int32]map[string]string
@@ -131,11 +133,13 @@ func (s *series) dropTopic(topic string) {
 	t.dropped = true
 	if t.label == "" && topic != "" {
 		s.foldedTopics.Dec()
+		t.cost.leaveLocked()
 		return // the shared series stay: other topics are in them
 	}
 	s.producer.dropTopic(t.label)
 	s.consumer.dropTopic(t.label, t.consumer)
 	s.agent.dropTopic(t.label)
+	s.cost.dropTopic(t.label)
 }
 
 func (s *series) dropPartition(topic string, partition int32) {

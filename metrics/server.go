@@ -31,7 +31,7 @@ const (
 type ServerOptions struct {
 	// Addr is where to listen, host:port; port 0 picks a free one.
 	Addr string
-	// Metrics is what /metrics exposes.
+	// Metrics is what /metrics exposes. Nil or the zero value: it answers 404.
 	Metrics *Metrics
 	// Ready says why the broker does not serve, or nil when it does. It is called for every /ready and every scrape,
 	// possibly at the same time, with a context that ends after two seconds; an answer later than that is "not ready".
@@ -156,6 +156,10 @@ func (s *Server) handler() http.Handler {
 				cancel()
 			}
 			scrape.ServeHTTP(w, r)
+		})
+	} else {
+		mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+			writeText(w, http.StatusNotFound, "nothing is measured: this broker was started with --metrics=off\n")
 		})
 	}
 	if s.opts.Groups != nil {

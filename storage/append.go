@@ -143,7 +143,7 @@ func (t *term) put(p *partition, batch []byte, meta segment.Batch, frame *slab.B
 		o = nil
 	}
 	if o == nil {
-		o = &openObject{flight: &flight{done: make(chan struct{})}}
+		o = &openObject{flight: &flight{done: make(chan struct{})}, began: now}
 		t.mu.open = o
 		t.mu.inflight = append(t.mu.inflight, o)
 		select {

@@ -140,7 +140,7 @@ func (p *partition) backlog(offset int64) (b Backlog, x stored, err error) {
 
 // timeOfRun is the largest timestamp of the index entry that holds x.offset, in the footer of its object.
 func (e *Engine) timeOfRun(ctx context.Context, x *stored) (int64, error) {
-	footer, err := e.openStored(ctx, x)
+	footer, err := e.openStored(e.onBehalf(ctx, x.tp.Topic), x)
 	if err != nil {
 		if errors.Is(err, errStaleRow) || errors.Is(err, objstore.ErrNotFound) {
 			return -1, err

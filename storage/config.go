@@ -88,6 +88,17 @@ type Hooks struct {
 	Flushed func(bytes int64, uploaded, committed time.Duration)
 	// Rewritten: a fold, hot merge or segment merge ended; kind is fold, hot or segment.
 	Rewritten func(kind string, objects int, bytes int64, took time.Duration)
+	// RewriteFailed: one of these did not end well. What failed is planned again. Not told when the engine ends.
+	RewriteFailed func(kind string, err error, took time.Duration)
+	// Orphans: a sweep found objects that the manifest never named.
+	Orphans func(found int)
+	// Deleted: objects were deleted from the store together, or could not be. Kind is orphan, retired or superseded: a try of
+	// an upload whose other won, or what a merge wrote that was not swapped in.
+	Deleted func(kind string, objects int, err error)
+	// Requested: a PUT or GET (put, get) was made of the store, on behalf of a topic, or of nobody's: a zero id. Where several
+	// topics share one it is told for each, with its share of the request and of the bytes; shares add up to 1. Bytes of
+	// requests that failed are 0.
+	Requested func(op string, topic catalog.TopicID, share, bytes float64)
 	// Tail: objects and index bytes in the tail that this broker answers for (its own; all, if it is alone), and bytes in
 	// the tail cache, after each change.
 	Tail func(objects int, indexBytes, cachedBytes int64)

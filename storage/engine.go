@@ -71,6 +71,9 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
+	if hook := cfg.Hooks.Requested; hook != nil {
+		cfg.Store = &accountedStore{Store: cfg.Store, requested: hook}
+	}
 	e := &Engine{cfg: cfg, tail: &tailCache{budget: cfg.TailCacheBytes}, rewrite: make(chan struct{}, 1), nudge: make(chan struct{}, 1)}
 	e.lost = make(chan error, 1)
 	e.mu.partitions = make(map[catalog.TopicPartition]*partition)

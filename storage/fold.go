@@ -56,6 +56,7 @@ func foldPart(objs []*tailObject) int {
 // another, and wait until these are folded. Nobody waits in a circle: each waits for rows that were committed before its own.
 func (t *term) fold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tailObject) (folded int, err error) {
 	began := time.Now()
+	defer func() { t.e.unrewritten(ctx, rewriteFold, err, began) }()
 	f, bytes, n, err := t.planFold(ctx, epoch, objs)
 	if err != nil {
 		return 0, fmt.Errorf("plan a fold: %w", err)
@@ -86,7 +87,7 @@ func (t *term) fold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tail
 	t.replaceTail(objs, nil)
 	t.e.tail.drop(objs)
 	t.e.reportTail(t)
-	t.e.rewritten("fold", len(objs), bytes, began)
+	t.e.rewritten(rewriteFold, len(objs), bytes, began)
 	return n, nil
 }
 
@@ -334,6 +335,20 @@ func pruneEpochs(es []catalog.EpochStart, start int64) []catalog.EpochStart {
 		n++
 	}
 	return es[n:]
+}
+
+// Kinds of rewrites, for hooks.
+const (
+	rewriteFold    = "fold"
+	rewriteHot     = "hot"
+	rewriteSegment = "segment"
+)
+
+// unrewritten tells the hook of a rewrite that ended with an error. One that gave way to the tail is none.
+func (e *Engine) unrewritten(ctx context.Context, kind string, err error, began time.Time) {
+	if hook := e.cfg.Hooks.RewriteFailed; hook != nil && err != nil && ctx.Err() == nil && !errors.Is(err, errTailWaits) {
+		hook(kind, err, time.Since(began))
+	}
 }
 
 func (e *Engine) rewritten(kind string, objects int, bytes int64, began time.Time) {

@@ -13,12 +13,13 @@ import (
 
 // mergeHot turns one run of small objects of this broker's tail into one segment, if a run is long or heavy enough,
 // or (when the tail is about to be folded) of at least Config.MergeFanIn. It reports whether it did.
-func (t *term) mergeHot(ctx context.Context, objs []*tailObject, folding bool) (bool, error) {
+func (t *term) mergeHot(ctx context.Context, objs []*tailObject, folding bool) (merged bool, err error) {
 	run := pickRun(objs, folding, t.e.cfg.MergeFanIn)
 	if len(run) < 2 {
 		return false, nil
 	}
 	began := time.Now()
+	defer func() { t.e.unrewritten(ctx, rewriteHot, err, began) }()
 	sources := make([]source, len(run))
 	defer func() {
 		for i := range sources {
@@ -41,7 +42,7 @@ func (t *term) mergeHot(ctx context.Context, objs []*tailObject, folding bool) (
 		return false, err
 	}
 	t.swapTail(run, sources, obj, &built)
-	t.e.rewritten("hot", len(run), built.Size, began)
+	t.e.rewritten(rewriteHot, len(run), built.Size, began)
 	return true, nil
 }
 
@@ -102,7 +103,7 @@ func (s *source) open(ctx context.Context, e *Engine, o *tailObject) error {
 	}
 	buf := e.cfg.Pool.Get(int(o.row.Size))
 	s.pin = buf
-	if err := e.cfg.Store.GetRange(ctx, o.row.Key, 0, buf.Bytes()); err != nil {
+	if err := e.cfg.Store.GetRange(e.onBehalfOfAll(ctx, ix), o.row.Key, 0, buf.Bytes()); err != nil {
 		return err
 	}
 	if checksum(buf.Bytes()) != o.row.Checksum {
@@ -162,7 +163,7 @@ func (t *term) putMerged(ctx context.Context, run []*tailObject, built *segment.
 		Key:  segment.KeyOfSegment(time.Now(), t.e.cfg.Process, t.epoch, int64(id), 1),
 		Size: built.Size, Checksum: built.Checksum, Index: built.Index.AppendTail(nil), Ends: t.e.ends(&built.Index), CommittedAt: last.CommittedAt,
 	}
-	if err := t.e.cfg.Store.Put(ctx, row.Key, objstore.Body{Slices: built.Slices, Size: built.Size, Checksum: built.Checksum}); err != nil {
+	if err := t.e.cfg.Store.Put(t.e.onBehalfOfAll(ctx, &built.Index), row.Key, objstore.Body{Slices: built.Slices, Size: built.Size, Checksum: built.Checksum}); err != nil {
 		return nil, fmt.Errorf("store a merged segment: %w", err)
 	}
 	m := catalog.TailMerge{Entry: row}

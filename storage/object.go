@@ -29,6 +29,7 @@ type openObject struct {
 	used    int         // of the arena
 	bytes   int64
 	extents int // upper bound: changes of partition
+	began   time.Time
 
 	// From the seal on.
 	seq      catalog.Sequence

@@ -33,6 +33,7 @@ func (e *Engine) Read(ctx context.Context, req ReadRequest, dst *Read) error {
 func (e *Engine) read(ctx context.Context, p *partition, req *ReadRequest, follower bool, dst *Read) error {
 	offset := req.Offset
 	var ahead ahead
+	billed := false
 	for retries := 0; ; {
 		had := len(dst.Records)
 		step, err := p.step(req, offset, follower, dst)
@@ -62,6 +63,9 @@ func (e *Engine) read(ctx context.Context, p *partition, req *ReadRequest, follo
 				return err
 			}
 			continue
+		}
+		if !billed {
+			billed, ctx = true, e.onBehalf(ctx, req.TP.Topic)
 		}
 		var next int64
 		if err = ahead.start(ctx, e, p, &step, int64(req.MaxBytes-dst.Bytes)); err == nil {

@@ -72,7 +72,7 @@ func (a *ahead) start(ctx context.Context, e *Engine, p *partition, x *stored, w
 		}
 	}
 	if n > 0 {
-		e.blocks.Ahead(a.spans[:n])
+		e.blocks.Ahead(ctx, a.spans[:n])
 	}
 	return nil
 }

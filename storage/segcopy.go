@@ -214,7 +214,7 @@ func (in *input) load(ctx context.Context, e *Engine, pos int64) error {
 		return fmt.Errorf("%w: byte %d is beyond the records of %s", ErrCorrupt, pos, in.obj.Key)
 	}
 	buf := e.cfg.Pool.Get(int(size))
-	if err := e.cfg.Store.GetRange(ctx, in.obj.Key, from, buf.Bytes()); err != nil {
+	if err := e.cfg.Store.GetRange(e.onBehalfOfFooter(ctx, in.footer), in.obj.Key, from, buf.Bytes()); err != nil {
 		buf.Release()
 		return err
 	}

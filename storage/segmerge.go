@@ -70,12 +70,13 @@ type input struct {
 
 // mergeGroup copies what is live of the objects into new ones and swaps those in. It reads each input once, from front to
 // back, and holds one output in memory.
-func (t *term) mergeGroup(ctx context.Context, objs []catalog.Object) error {
+func (t *term) mergeGroup(ctx context.Context, objs []catalog.Object) (err error) {
 	m := &segMerge{
 		t: t, began: time.Now(),
 		inputs: make(map[catalog.ObjectID]*input), deltas: make(map[catalog.ObjectID]*catalog.RefDelta),
 		placed: make(map[catalog.TopicPartition][]segment.PackedExtent), rows: make(map[catalog.TopicPartition][]catalog.PackedRow),
 	}
+	defer func() { t.e.unrewritten(ctx, rewriteSegment, err, m.began) }()
 	swapping := false // from then on the manifest may name the outputs
 	defer func() {
 		if !swapping {
@@ -128,7 +129,7 @@ func (t *term) mergeGroup(ctx context.Context, objs []catalog.Object) error {
 		swapping = !errors.Is(err, catalog.ErrConflict) || errors.Is(err, catalog.ErrUnavailable)
 		return err
 	}
-	t.e.rewritten("segment", len(objs), total, m.began)
+	t.e.rewritten(rewriteSegment, len(objs), total, m.began)
 	return nil
 }
 
@@ -272,7 +273,7 @@ func repack(tp catalog.TopicPartition, replaced []catalog.PackedRow, xs []segmen
 func (m *segMerge) putOutput(ctx context.Context, built *segment.Object) (catalog.Object, error) {
 	e := m.t.e
 	key := segment.KeyOfSegment(time.Now(), e.cfg.Process, m.t.epoch, int64(m.outID), 1)
-	err := e.cfg.Store.Put(ctx, key, objstore.Body{Slices: built.Slices, Size: built.Size, Checksum: built.Checksum})
+	err := e.cfg.Store.Put(e.onBehalfOfAll(ctx, &built.Index), key, objstore.Body{Slices: built.Slices, Size: built.Size, Checksum: built.Checksum})
 	if err != nil {
 		return catalog.Object{}, fmt.Errorf("store a merged segment: %w", err)
 	}

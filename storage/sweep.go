@@ -22,13 +22,13 @@ const (
 
 // sweep deletes the files of retired objects whose grace has passed, then looks for orphans.
 func (t *term) sweep(ctx context.Context) error {
-	cat, store := t.e.cfg.Catalog, t.e.cfg.Store
+	cat := t.e.cfg.Catalog
 	batches, err := cat.ListRetired(ctx, t.e.cfg.ObjectGrace, sweepBatches)
 	if err != nil {
 		return fmt.Errorf("list retired objects: %w", err)
 	}
 	for _, b := range batches {
-		if err := store.Delete(ctx, b.Keys); err != nil {
+		if err := t.e.remove(ctx, deleteRetired, b.Keys); err != nil {
 			return fmt.Errorf("delete retired objects: %w", err)
 		}
 		if err := cat.ForgetRetired(ctx, []int64{b.ID}); err != nil {
@@ -101,7 +101,10 @@ func (t *term) sweepOrphans(ctx context.Context) error {
 			}
 		}
 		if len(orphans) > 0 {
-			if err := t.e.cfg.Store.Delete(ctx, orphans); err != nil {
+			if hook := t.e.cfg.Hooks.Orphans; hook != nil {
+				hook(len(orphans))
+			}
+			if err := t.e.remove(ctx, deleteOrphan, orphans); err != nil {
 				return fmt.Errorf("delete orphans: %w", err)
 			}
 			t.e.cfg.Logger.Info("deleted objects that an earlier process left uncommitted", "objects", len(orphans))
@@ -112,6 +115,22 @@ func (t *term) sweepOrphans(ctx context.Context) error {
 	}
 	s.done = !more
 	return nil
+}
+
+// Why objects are deleted, for Hooks.Deleted.
+const (
+	deleteOrphan     = "orphan"
+	deleteRetired    = "retired"
+	deleteSuperseded = "superseded"
+)
+
+// remove deletes objects from the store and tells the hook.
+func (e *Engine) remove(ctx context.Context, kind string, keys []string) error {
+	err := e.cfg.Store.Delete(ctx, keys)
+	if hook := e.cfg.Hooks.Deleted; hook != nil {
+		hook(kind, len(keys), err)
+	}
+	return err
 }
 
 // orphanSweep is how far the search for orphans has come.
@@ -127,7 +146,7 @@ func (e *Engine) deleteLosers(ctx context.Context, keys []string) {
 	e.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loserTimeout)
 		defer cancel()
-		if err := e.cfg.Store.Delete(ctx, keys); err != nil {
+		if err := e.remove(ctx, deleteSuperseded, keys); err != nil {
 			if n, log := e.quiet.loud("losers"); log {
 				e.cfg.Logger.Warn("cannot delete superseded upload attempts", "objects", len(keys), "failures", n, "error", err)
 			}

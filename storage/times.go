@@ -168,7 +168,7 @@ func (e *Engine) spans(ctx context.Context, v *view, visit func(span) (bool, err
 
 func (e *Engine) runByTime(ctx context.Context, tp catalog.TopicPartition, s span, ts int64) (segment.Run, bool, error) {
 	x := stored{tp: tp, object: s.object}
-	footer, err := e.openStored(ctx, &x)
+	footer, err := e.openStored(e.onBehalf(ctx, tp.Topic), &x)
 	if err != nil {
 		return segment.Run{}, false, translateRead(err)
 	}

@@ -28,6 +28,7 @@ func (t *term) upload(ctx context.Context, o *openObject) {
 		Epoch: t.epoch, First: o.seq, Last: o.seq, Size: built.Size, Checksum: built.Checksum,
 		Index: built.Index.AppendTail(nil), Ends: t.e.ends(&built.Index),
 	}
+	ctx = t.e.onBehalfOfAll(ctx, &built.Index)
 	u := uploader{t: t, o: o, body: objstore.Body{Slices: built.Slices, Size: built.Size, Checksum: built.Checksum}}
 	wait := backoff{}
 	for {

@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	osexec "os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/streamhouse/streamhouse/catalog/postgres/postgrestest"
+	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/miniotest"
 )
 
 // sharedServers is a Postgres and a MinIO of one's own, for brokers of one cluster.
@@ -38,52 +37,10 @@ func startShared(t *testing.T) *sharedServers {
 	return &sharedServers{t: t, postgres: server, catalog: server.NewDatabase(t), store: startMinIO(t)}
 }
 
-// startMinIO runs the server that scripts/minio installs, and returns the URL of a bucket.
+// startMinIO runs a MinIO, and returns the URL of a bucket.
 func startMinIO(t *testing.T) string {
 	t.Helper()
-	program, err := filepath.Abs("../../.tools/bin/minio")
-	require.NoError(t, err)
-	_, err = os.Stat(program)
-	require.NoError(t, err, "run scripts/minio (it takes some minutes, once)")
-	const user, password = "streamhouse-test", "streamhouse-test-secret"
-	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": user, "AWS_SECRET_ACCESS_KEY": password, "AWS_EC2_METADATA_DISABLED": "true",
-		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
-	} {
-		t.Setenv(name, value)
-	}
-	data := t.TempDir()
-	require.NoError(t, os.Mkdir(filepath.Join(data, "fleet"), 0o700)) // a folder there is a bucket
-	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := ln.Addr().String()
-	require.NoError(t, ln.Close())
-	cmd := osexec.CommandContext(context.WithoutCancel(t.Context()), program, "server", "--quiet", "--address", address, data)
-	cmd.Env = []string{
-		"HOME=" + t.TempDir(), "MINIO_ROOT_USER=" + user, "MINIO_ROOT_PASSWORD=" + password,
-		"MINIO_UPDATE=off", "MINIO_BROWSER=off", "MINIO_CI_CD=on",
-	}
-	var said syncBuffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("MinIO said:\n%s", said.String())
-		}
-	})
-	require.Eventually(t, func() bool {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/minio/health/ready", http.NoBody)
-		require.NoError(t, err)
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return false
-		}
-		_ = resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	}, time.Minute, 50*time.Millisecond)
-	return "s3://fleet/log?endpoint=http://" + address
+	return "s3://" + miniotest.Bucket + "/log?endpoint=http://" + miniotest.Start(t)
 }
 
 // start starts a broker of the cluster.

@@ -193,7 +193,7 @@ func (c *Cache) Read(
 	if n == 0 {
 		return nil
 	}
-	r := request{id: id, key: key, footer: footer, off: off, end: off + n}
+	r := request{id: id, key: key, footer: footer, off: off, end: off + n, ctx: ctx}
 	var room [8]part
 	parts, hits, misses, err := c.lookup(&r, room[:0])
 	if err != nil {
@@ -222,7 +222,8 @@ type request struct {
 	id       catalog.ObjectID
 	key      string
 	footer   *segment.Footer
-	off, end int64 // bytes
+	off, end int64           // bytes
+	ctx      context.Context // of who asks: its values go with the GETs
 }
 
 // part is the bytes [from, to) of an object that one chunk gives to a request.
@@ -265,7 +266,7 @@ func (c *Cache) lookup(r *request, parts []part) (_ []part, hits, misses int, _ 
 			ch = c.createLocked(r, b, int(end-b), true)
 			ch.lastStart = r.off
 			if ch.counted {
-				c.startLocked(ch, false)
+				c.startLocked(r.ctx, ch, false)
 			}
 		}
 		ch.refs++

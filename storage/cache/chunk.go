@@ -201,15 +201,34 @@ func (c *Cache) unrefParts(parts []part) {
 }
 
 // startLocked loads a counted chunk in the background, as a read-ahead or for readers.
-func (c *Cache) startLocked(ch *chunk, ahead bool) {
+func (c *Cache) startLocked(reader context.Context, ch *chunk, ahead bool) {
 	ch.refs++
 	if ahead {
 		c.mu.aheads++
 	}
 	c.loads.Go(func() {
-		c.load(c.ctx, ch)
+		c.load(c.loading(reader), ch)
 		c.loaded(ch, ahead)
 	})
+}
+
+// loading is the context of a load: it ends with the cache, not with the reader, whose values it has.
+func (c *Cache) loading(reader context.Context) context.Context {
+	return loadContext{Context: c.ctx, reader: reader}
+}
+
+type loadContext struct {
+	context.Context
+
+	reader context.Context
+}
+
+// Value is the reader's, but for those by which contexts find the one that ends them.
+func (l loadContext) Value(key any) any {
+	if v := l.Context.Value(key); v != nil {
+		return v
+	}
+	return l.reader.Value(key)
 }
 
 // load gets memory, fetches and verifies.

@@ -79,7 +79,7 @@ func (c *Cache) open(ctx context.Context, id catalog.ObjectID, key string, size 
 		}
 		e = &footerEntry{id: id, done: make(chan struct{})}
 		f.mu.m[id] = e
-		go f.load(e, key, size, what)
+		go f.load(c.loading(ctx), e, key, size, what)
 	}
 	f.mu.Unlock()
 	select {
@@ -101,11 +101,11 @@ func (c *Cache) begin() bool {
 	return true
 }
 
-func (f *footers) load(e *footerEntry, key string, size int64, what opening) {
+func (f *footers) load(ctx context.Context, e *footerEntry, key string, size int64, what opening) {
 	defer f.c.loads.Done()
 	defer close(e.done)
 	if e.footer = f.c.footerInUse(e.id); e.footer == nil {
-		e.footer, e.err = f.c.fetch(e.id, key, size, what)
+		e.footer, e.err = f.c.fetch(ctx, e.id, key, size, what)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"context"
+
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/storage/segment"
 )
@@ -31,9 +33,9 @@ func (s *Span) last() int64 {
 }
 
 // Ahead begins to get what is missing of the spans, in their order, each by a flight of its own, as far as flights are left.
-// It does not wait, and what fails is for the reader to find. Room is made only from what no reader uses or is likely to use
+// It does not wait, takes only values from ctx, and what fails is for the reader to find. Room is made only from what no reader uses or is likely to use
 // again.
-func (c *Cache) Ahead(spans []Span) {
+func (c *Cache) Ahead(ctx context.Context, spans []Span) {
 	for i := range spans {
 		s := &spans[i]
 		c.mu.Lock()
@@ -49,7 +51,7 @@ func (c *Cache) Ahead(spans []Span) {
 		}
 		c.mu.Unlock()
 		if start {
-			go c.fetchAhead(*s)
+			go c.fetchAhead(c.loading(ctx), *s)
 		}
 	}
 }
@@ -68,24 +70,24 @@ func (c *Cache) hasLocked(s *Span) bool {
 	return true
 }
 
-func (c *Cache) fetchAhead(s Span) {
+func (c *Cache) fetchAhead(ctx context.Context, s Span) {
 	defer c.loads.Done()
 	defer func() {
 		c.mu.Lock()
 		delete(c.mu.coming, s.ID)
 		c.mu.Unlock()
 	}()
-	footer, err := c.open(c.ctx, s.ID, s.Key, s.Size, aheadData)
+	footer, err := c.open(ctx, s.ID, s.Key, s.Size, aheadData)
 	if err != nil || s.Pos+s.Len > footer.DataEnd() {
 		return
 	}
-	for _, ch := range c.startMissing(&s, footer) {
+	for _, ch := range c.startMissing(ctx, &s, footer) {
 		<-ch.done
 	}
 }
 
 // startMissing starts loads of the blocks of a span that are not there.
-func (c *Cache) startMissing(s *Span, footer *segment.Footer) (started []*chunk) {
+func (c *Cache) startMissing(ctx context.Context, s *Span, footer *segment.Footer) (started []*chunk) {
 	r := request{id: s.ID, key: s.Key, footer: footer}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -105,7 +107,7 @@ func (c *Cache) startMissing(s *Span, footer *segment.Footer) (started []*chunk)
 		if ch == nil {
 			break
 		}
-		c.startLocked(ch, false)
+		c.startLocked(ctx, ch, false)
 		started = append(started, ch)
 		b = end
 	}

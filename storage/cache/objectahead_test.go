@@ -80,8 +80,8 @@ func TestAheadIsBounded(t *testing.T) {
 	}
 	s.gate, s.began = make(chan struct{}), make(chan read, 100)
 	c, _ := newCache(t, s, Config{Bytes: 32 * block, ObjectFlights: 5})
-	c.Ahead(spans)
-	c.Ahead(spans)
+	c.Ahead(t.Context(), spans)
+	c.Ahead(t.Context(), spans)
 	for range 5 {
 		<-s.began
 	}
@@ -92,7 +92,7 @@ func TestAheadIsBounded(t *testing.T) {
 	c.loads.Wait()
 	require.Empty(t, s.began)
 	for range 4 {
-		c.Ahead(spans)
+		c.Ahead(t.Context(), spans)
 		c.loads.Wait()
 	}
 	require.Len(t, s.take(), len(objs))
@@ -112,7 +112,7 @@ func TestAheadOfLargeObjects(t *testing.T) {
 	c, _ := newCache(t, s, Config{Bytes: 6 * block, ReadAhead: -1})
 	span := Span{ID: o.id, Key: o.key, Size: o.size, Pos: 8, Len: 9 * block}
 	require.EqualValues(t, aheadBlocks*block, span.Cost())
-	c.Ahead([]Span{span})
+	c.Ahead(t.Context(), []Span{span})
 	c.loads.Wait()
 	require.Equal(t, []read{{o.size - 64<<10, 64 << 10}, {0, aheadBlocks * block}}, s.take())
 	o.check(t, c, 8, block)
@@ -122,7 +122,7 @@ func TestAheadOfLargeObjects(t *testing.T) {
 	var p Pinned
 	require.NoError(t, held.read(c, 8, 4*block-8, &p))
 	s.take()
-	c.Ahead([]Span{span})
+	c.Ahead(t.Context(), []Span{span})
 	c.loads.Wait()
 	require.Equal(t, []read{{o.size - 64<<10, 64 << 10}}, s.take(), "its footer, for which there is other room")
 	require.LessOrEqual(t, c.Stats().Bytes, int64(6*block))
@@ -135,9 +135,9 @@ func TestCloseEndsAhead(t *testing.T) {
 	o := makeObject(t, s, 1, "k", 10<<10)
 	s.gate, s.began = make(chan struct{}), make(chan read, 1)
 	c, _ := newCache(t, s, Config{Bytes: 32 * block})
-	c.Ahead([]Span{o.span()})
+	c.Ahead(t.Context(), []Span{o.span()})
 	<-s.began
 	c.Close()
-	c.Ahead([]Span{o.span()})
+	c.Ahead(t.Context(), []Span{o.span()})
 	require.Len(t, s.take(), 1)
 }

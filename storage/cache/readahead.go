@@ -76,5 +76,5 @@ func (c *Cache) readAheadLocked(r *request) {
 		return
 	}
 	st.ahead = ch.endBlock()
-	c.startLocked(ch, true)
+	c.startLocked(r.ctx, ch, true)
 }

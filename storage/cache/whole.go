@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"fmt"
 	"hash/crc32"
 
@@ -24,13 +25,13 @@ func (c *Cache) footerInUse(id catalog.ObjectID) *segment.Footer {
 }
 
 // fetch gets a footer from the store, and the data with it if that is wanted and there is room.
-func (c *Cache) fetch(id catalog.ObjectID, key string, size int64, what opening) (*segment.Footer, error) {
+func (c *Cache) fetch(ctx context.Context, id catalog.ObjectID, key string, size int64, what opening) (*segment.Footer, error) {
 	if what != footerOnly && size > 0 && size <= wholeBytes {
 		if charge := wholeCharge(size); c.reserve(charge, what == withData) {
-			return c.fetchWhole(id, key, size, charge, what == withData)
+			return c.fetchWhole(ctx, id, key, size, charge, what == withData)
 		}
 	}
-	return segment.ReadFooter(c.ctx, countingReader{c}, key, size)
+	return segment.ReadFooter(ctx, countingReader{c}, key, size)
 }
 
 // wholeCharge is at least the memory of a buffer of size bytes: slab's classes are up to a quarter apart.
@@ -44,9 +45,9 @@ func (c *Cache) reserve(n int64, must bool) bool {
 
 // fetchWhole gets a small object into memory that was reserved for it, and caches its data as one chunk. waited: a reader
 // waits for it.
-func (c *Cache) fetchWhole(id catalog.ObjectID, key string, size, charge int64, waited bool) (*segment.Footer, error) {
+func (c *Cache) fetchWhole(ctx context.Context, id catalog.ObjectID, key string, size, charge int64, waited bool) (*segment.Footer, error) {
 	buf := c.pool.Get(int(size))
-	ch, err := c.readWhole(buf, id, key)
+	ch, err := c.readWhole(ctx, buf, id, key)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil || c.mu.closed || c.mu.objects[id] != nil || !c.reserveLocked(ch.footer.MemBytes(), waited) {
@@ -71,9 +72,9 @@ func (c *Cache) fetchWhole(id catalog.ObjectID, key string, size, charge int64, 
 	return ch.footer, nil
 }
 
-func (c *Cache) readWhole(buf *slab.Buf, id catalog.ObjectID, key string) (*chunk, error) {
+func (c *Cache) readWhole(ctx context.Context, buf *slab.Buf, id catalog.ObjectID, key string) (*chunk, error) {
 	p := buf.Bytes()
-	if err := (countingReader{c}).GetRange(c.ctx, key, 0, p); err != nil {
+	if err := (countingReader{c}).GetRange(ctx, key, 0, p); err != nil {
 		if c.ctx.Err() != nil {
 			err = fmt.Errorf("%w: %w", ErrClosed, err)
 		}

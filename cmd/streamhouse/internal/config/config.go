@@ -47,6 +47,7 @@ type Config struct {
 	LogLevel            slog.Level
 	LogJSON             bool
 	Pprof               bool
+	Metrics             bool
 	MaxPartitionMetrics int
 }
 
@@ -79,7 +80,7 @@ func (f Flags) resolve(interfaces func() ([]net.Addr, error)) (Config, error) {
 		MaxConnections: f.MaxConnections, MaxConnectionsPerIP: f.MaxConnectionsPerIP,
 		MaxRequestBytes: int64(f.MaxRequestBytes), MemoryLimit: int64(f.MemoryLimit),
 		BrokerID: f.BrokerID, Rack: f.Rack, ShutdownTimeout: f.ShutdownTimeout,
-		LogJSON: f.LogFormat == "json", Pprof: f.Pprof, MaxPartitionMetrics: f.MaxPartitionMetrics,
+		LogJSON: f.LogFormat == "json", Pprof: f.Pprof, Metrics: f.Metrics != "off", MaxPartitionMetrics: f.MaxPartitionMetrics,
 	}
 	var errs []error
 	var err error

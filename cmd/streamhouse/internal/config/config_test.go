@@ -70,7 +70,7 @@ func TestDefaults(t *testing.T) {
 		Group: group.DefaultConfig(), OffsetCommitTimeout: 5 * time.Second,
 		MaxConnections: 10000, MaxConnectionsPerIP: 5000, MaxRequestBytes: 100 << 20,
 		MemoryLimit: 384 << 20, CacheBytes: 48 << 20, TailCacheBytes: 48 << 20, BufferBytes: 96 << 20,
-		BrokerID: -1, ShutdownTimeout: 20 * time.Second, LogLevel: slog.LevelInfo, MaxPartitionMetrics: 10000,
+		BrokerID: -1, ShutdownTimeout: 20 * time.Second, LogLevel: slog.LevelInfo, Metrics: true, MaxPartitionMetrics: 10000,
 	}, c)
 }
 

@@ -52,5 +52,6 @@ type Flags struct {
 	LogLevel            string `group:"telemetry" env:"STREAMHOUSE_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"debug, info, warn or error (default ${default})."`
 	LogFormat           string `group:"telemetry" env:"STREAMHOUSE_LOG_FORMAT" default:"text" enum:"text,json" placeholder:"FORMAT" help:"text or json (default ${default})."`
 	Pprof               bool   `group:"telemetry" env:"STREAMHOUSE_PPROF" help:"Serve Go profiles under /debug/pprof of --http-addr."`
+	Metrics             string `group:"telemetry" env:"STREAMHOUSE_METRICS" default:"on" enum:"on,off" placeholder:"on|off" help:"Measure what the broker does, for /metrics; off measures nothing (default ${default})."`
 	MaxPartitionMetrics int    `group:"telemetry" env:"STREAMHOUSE_MAX_PARTITION_METRICS" default:"10000" placeholder:"N" help:"Partitions with metric series of their own; above that they share one per topic (default ${default})."`
 }

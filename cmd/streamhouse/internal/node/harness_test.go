@@ -37,7 +37,7 @@ func settings(t *testing.T, dir string, change ...func(*config.Flags)) config.Co
 		FlushInterval: new(2 * time.Millisecond), FlushBytes: 8 * config.MiB, MergeInterval: time.Second, ObjectGrace: new(30 * time.Second),
 		NumPartitions: 1, MaxConnections: 1000, MaxConnectionsPerIP: 1000, MaxRequestBytes: 100 * config.MiB,
 		MemoryLimit: 512 * config.MiB, BrokerID: -1, ShutdownTimeout: 20 * time.Second,
-		LogLevel: "info", LogFormat: "text", MaxPartitionMetrics: 1000,
+		LogLevel: "info", LogFormat: "text", Metrics: "on", MaxPartitionMetrics: 1000,
 	}
 	f = f.WithGroupDefaults()
 	for _, c := range change {
@@ -174,6 +174,12 @@ func (r *running) eventually(what string, ok func(samples) bool) {
 }
 
 type samples map[string]float64
+
+// has tells whether there is such a sample, whatever its value.
+func (s samples) has(name string) bool {
+	_, ok := s[name]
+	return ok
+}
 
 // with counts the samples that have a label of this value.
 func (s samples) with(label, value string) (names []string) {

@@ -16,6 +16,9 @@ import (
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/config"
 	"github.com/streamhouse/streamhouse/metrics"
+	"github.com/streamhouse/streamhouse/storage/objstore"
+	"github.com/streamhouse/streamhouse/storage/objstore/fs"
+	"github.com/streamhouse/streamhouse/storage/segment"
 )
 
 func TestProduceAndConsumeAreMeasured(t *testing.T) {
@@ -99,12 +102,84 @@ func TestCachesAreMeasured(t *testing.T) {
 	require.Equal(t, []float64{0, 0}, r.watch.values(t, "streamhouse_cache_bytes"))
 }
 
+// More full objects than upload slots: some wait for one.
+func TestTheFlushQueueIsMeasured(t *testing.T) {
+	dir := t.TempDir()
+	r := begin(t, settings(t, dir, func(f *config.Flags) {
+		f.Store, f.FlushBytes = "file:"+dir+"/slow?latency=1s", 64*config.KiB
+	}))
+	cl := r.client(kgo.DefaultProduceTopic("t"), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(64<<10),
+		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+	_, err := r.admin.CreateTopic(t.Context(), 16, 1, nil, "t")
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Value: make([]byte, 50<<10)}).FirstErr(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	r.eventually("queued", func(s samples) bool { return s[`flush_queued_objects`] > 0 })
+	wg.Wait()
+	r.eventually("done", func(s samples) bool { return s[`flush_queued_objects`] == 0 && s[`flush_uncommitted_objects`] == 0 })
+	s := r.scrape()
+	for _, name := range []string{
+		`flush_buffered_limit_bytes`, `agent_request_memory_limit_bytes`, `agent_answer_memory_limit_bytes`, `agent_active_connections_limit`,
+		`agent_buffer_memory_bytes`, `go_gc_gomemlimit_bytes`, `process_start_time_seconds`,
+	} {
+		require.Positive(t, s[name], name)
+	}
+	require.EqualValues(t, 1000, s[`agent_active_connections_limit`])
+	require.True(t, s.has(`agent_answer_memory_bytes`))
+}
+
+// What earlier processes left, and what merges replaced, is deleted from the store, and counted.
+func TestDeletionsAreMeasured(t *testing.T) {
+	dir := t.TempDir()
+	cfg := settings(t, dir, func(f *config.Flags) { f.MergeInterval, f.ObjectGrace = time.Hour, new(time.Millisecond) })
+	r := begin(t, cfg)
+	r.produce("t", "first")
+	epoch := r.engine.Epoch()
+	require.NoError(t, r.stop())
+	store, err := fs.Open(cfg.Store.Path, fs.Options{})
+	require.NoError(t, err)
+	for i := range 3 {
+		key := segment.LogKey(time.Now(), [16]byte{1}, epoch, 1000, i+1)
+		require.NoError(t, store.Put(t.Context(), key, objstore.NewBody([]byte("left behind"))))
+	}
+	require.NoError(t, store.Close())
+
+	r = begin(t, cfg)
+	require.NoError(t, r.engine.Tidy(t.Context()))
+	s := r.scrape()
+	require.EqualValues(t, 3, s[`sweep_orphans_found_total`])
+	require.EqualValues(t, 3, s[`sweep_objects_deleted_total{kind="orphan"}`])
+	require.True(t, s.has(`sweep_objects_failed_total{kind="orphan"}`))
+	require.Zero(t, s[`sweep_objects_deleted_total{kind="retired"}`])
+	cl := r.client()
+	for range 40 {
+		require.NoError(t, cl.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Value: []byte("v")}).FirstErr())
+	}
+	require.NoError(t, r.engine.Tidy(t.Context()))
+	r.eventually("the grace is over", func(s samples) bool {
+		require.NoError(t, r.engine.Tidy(t.Context()))
+		return s[`sweep_objects_deleted_total{kind="retired"}`] >= 40
+	})
+	s = r.scrape()
+	require.Positive(t, s[`merge_runs_total{kind="hot",status="ok"}`])
+	require.Positive(t, s[`merge_runs_total{kind="fold",status="ok"}`])
+}
+
 // Gauges of what is under way are seen while it is, and end at zero.
 func TestWhatIsUnderWayIsMeasured(t *testing.T) {
 	dir := t.TempDir()
 	r := begin(t, settings(t, dir, func(f *config.Flags) { f.Store = "file:" + dir + "/slow?latency=200ms" }))
 	cl := r.client(kgo.DefaultProduceTopic("t"))
-	under := []string{`producer_pending_records{partition="0",topic="t"}`, `flush_buffered_bytes`, `flush_uploads`, `agent_active_connections`}
+	under := []string{
+		`producer_pending_records{partition="0",topic="t"}`, `flush_buffered_bytes`, `flush_uploads`, `agent_active_connections`,
+		`flush_uncommitted_objects`, `flush_oldest_append_age_seconds`, `agent_inflight_requests`, `agent_request_memory_bytes`,
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	var producing sync.WaitGroup
 	producing.Go(func() {

@@ -28,6 +28,7 @@ type Node struct {
 	watch   *observer
 
 	catalog   catalog.Catalog
+	source    catalog.Catalog // below the wrappers of catalog
 	store     objstore.Store
 	fleet     *fleet // nil: this broker is alone
 	pool      *slab.Pool
@@ -51,7 +52,10 @@ func Start(ctx context.Context, cfg config.Config, version string, log *slog.Log
 			n.abort(ctx)
 		}
 	}()
-	n.metrics = metrics.New(metrics.Options{MaxPartitions: cfg.MaxPartitionMetrics, Version: version, Logger: log})
+	n.metrics = &metrics.Metrics{} // which records nothing
+	if cfg.Metrics {
+		n.metrics = metrics.New(metrics.Options{MaxPartitions: cfg.MaxPartitionMetrics, Version: version, Logger: log})
+	}
 	n.metrics.Lag.Tell(n.groups.scraped)
 	n.metrics.Groups.Tell(n.groups.counted)
 	n.watch = newObserver(n.metrics)
@@ -111,8 +115,10 @@ func (n *Node) HTTPAddr() net.Addr {
 // ready is asked for /ready and before each scrape.
 func (n *Node) ready(ctx context.Context) error {
 	phase := n.phase.Load()
-	if phase != &starting {
+	if phase != &starting && n.watch.on() {
 		n.watch.cachesSeen(n.engine.CacheStats)
+		n.watch.limitsSeen(n.engine.FlushStats(), n.broker.Usage(), n.pool.InUse())
+		n.watch.poolsSeen(n.source)
 	}
 	if *phase != serving {
 		return errors.New(*phase)
@@ -135,6 +141,9 @@ func (n *Node) ready(ctx context.Context) error {
 }
 
 func (n *Node) countLeases() {
+	if !n.watch.on() {
+		return
+	}
 	held := func(tp catalog.TopicPartition) bool {
 		_, err := n.engine.Leader(tp)
 		return err == nil

@@ -10,11 +10,13 @@ import (
 	"github.com/streamhouse/streamhouse/broker/group/coordinator"
 	"github.com/streamhouse/streamhouse/catalog"
 	catmetered "github.com/streamhouse/streamhouse/catalog/metered"
+	"github.com/streamhouse/streamhouse/catalog/postgres"
 	"github.com/streamhouse/streamhouse/kafkaproto"
 	"github.com/streamhouse/streamhouse/metrics"
 	"github.com/streamhouse/streamhouse/storage"
 	"github.com/streamhouse/streamhouse/storage/objstore"
 	"github.com/streamhouse/streamhouse/storage/objstore/metered"
+	"github.com/streamhouse/streamhouse/storage/objstore/s3"
 )
 
 // observer hands what the parts tell to metrics. Its hooks allocate nothing once a topic's recorders are made.
@@ -22,6 +24,8 @@ type observer struct {
 	m       *metrics.Metrics
 	topics  atomic.Pointer[topics]
 	nowhere func() *metrics.TopicProducer // errors about topics that are not known; made by the first
+
+	nobodysCost func() *metrics.TopicCost // requests for no topic
 
 	apis sync.Map // api name -> *metrics.APIRecorder
 
@@ -39,11 +43,22 @@ type observer struct {
 
 func newObserver(m *metrics.Metrics) *observer {
 	o := &observer{m: m, nowhere: sync.OnceValue(func() *metrics.TopicProducer { return m.Producer.Topic("") })}
+	o.nobodysCost = sync.OnceValue(func() *metrics.TopicCost { return m.Cost.Topic("") })
 	o.topics.Store(&topics{version: -1})
 	return o
 }
 
+// on tells whether anything is measured (--metrics). If not, nothing is observed but what decides when to rest.
+func (o *observer) on() bool { return o.m.Registry() != nil }
+
 func (o *observer) engineHooks() storage.Hooks {
+	if !o.on() {
+		return storage.Hooks{
+			Flushed:       func(int64, time.Duration, time.Duration) { o.traffic.Store(true) },
+			Rewritten:     func(string, int, int64, time.Duration) { o.work.Store(true) },
+			RewriteFailed: func(string, error, time.Duration) { o.work.Store(true) },
+		}
+	}
 	return storage.Hooks{
 		Appended: func(tp catalog.TopicPartition, records int) {
 			if p := o.producerOf(o.byID(tp)); p != nil {
@@ -88,6 +103,20 @@ func (o *observer) engineHooks() storage.Hooks {
 			o.work.Store(true)
 			o.m.Merge.Done(kind, "ok", objects, bytes, took)
 		},
+		RewriteFailed: func(kind string, err error, took time.Duration) {
+			o.work.Store(true)
+			how := "error"
+			if errors.Is(err, catalog.ErrConflict) {
+				how = "conflict"
+			}
+			o.m.Merge.Done(kind, how, 0, 0, took)
+		},
+		Requested: o.requested,
+		Hedged:    func(second bool) { o.m.Traffic.Hedged("put", second) },
+		Orphans:   o.m.Sweep.Orphans,
+		Deleted: func(kind string, objects int, err error) {
+			o.m.Sweep.Deleted(deleteKinds[kind], objects, err == nil)
+		},
 		Tail: func(objects int, indexBytes, _ int64) { // the last is in CacheStats too, and right there at any time
 			o.m.Tail.Set(objects, indexBytes)
 		},
@@ -109,6 +138,9 @@ func (o *observer) engineHooks() storage.Hooks {
 }
 
 func (o *observer) brokerObserver() broker.Observer {
+	if !o.on() {
+		return broker.Observer{Fetched: func(string, string, int32, int, int) { o.fetched() }}
+	}
 	return broker.Observer{
 		Connections: func(open int) {
 			o.mu.Lock()
@@ -141,9 +173,7 @@ func (o *observer) brokerObserver() broker.Observer {
 			}
 		},
 		Fetched: func(group, topic string, partition int32, records, bytes int) {
-			if !o.traffic.Load() { // many connections answer at once: do not fight for the cache line
-				o.traffic.Store(true)
-			}
+			o.fetched()
 			if g := o.consumedBy(group, o.byName(topic)); g != nil {
 				g.Consumed(g.partitions.of(partition), records, bytes)
 			}
@@ -183,6 +213,18 @@ func (o *observer) groupHooks() coordinator.Hooks {
 		Rebalanced: func(kind catalog.GroupKind, took time.Duration) { o.m.Groups.Rebalanced(string(kind), took) },
 		Shards:     o.m.Groups.Shards,
 	}
+}
+
+// fetched notes traffic.
+func (o *observer) fetched() {
+	if !o.traffic.Load() { // many connections answer at once: do not fight for the cache line
+		o.traffic.Store(true)
+	}
+}
+
+// deleteKinds are those of storage.Hooks.Deleted.
+var deleteKinds = map[string]metrics.DeleteKind{
+	"orphan": metrics.DeleteOrphan, "retired": metrics.DeleteRetired, "superseded": metrics.DeleteSuperseded,
 }
 
 // cachesSeen takes over what the engine's caches tell of themselves.
@@ -229,6 +271,46 @@ func (o *observer) storeHooks() metered.Hooks {
 	return metered.Hooks{Done: func(e metered.Event) {
 		ops[e.Op].Done(status(e.Err, objstore.ErrExists, objstore.ErrNotFound), e.Duration, e.Bytes)
 	}}
+}
+
+// s3Hooks are told what lies below the calls that storeHooks are told of.
+func (o *observer) s3Hooks() s3.Hooks {
+	if !o.on() {
+		return s3.Hooks{}
+	}
+	return s3.Hooks{
+		Request:   func(r s3.Request) { o.m.Traffic.Exchange(r.Op, r.Reason, r.Sent, r.Received) },
+		Retried:   func(op, reason string, _ time.Duration) { o.m.Traffic.Retried(op, reason) },
+		Hedged:    func(won bool) { o.m.Traffic.Hedged("get", won) },
+		Throttled: o.m.Traffic.Throttled,
+		Settled:   o.m.Traffic.Settled,
+	}
+}
+
+// poolsSeen takes over what the catalog's connection pools tell of themselves, if it has any.
+func (o *observer) poolsSeen(cat catalog.Catalog) {
+	pg, ok := cat.(*postgres.Catalog)
+	if !ok {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, s := range pg.PoolStats() { // under the lock: see cachesSeen
+		o.m.Pools.Set(s.Name, metrics.PoolStats{
+			Acquired: s.Acquired, Idle: s.Idle, Max: s.Max, Waits: s.Waits, Waited: s.Waited, Cancelled: s.Cancelled,
+		})
+	}
+}
+
+// limitsSeen takes over how near engine and broker are to their bounds.
+func (o *observer) limitsSeen(f storage.FlushStats, b broker.Usage, pooled int64) {
+	o.m.Limits.Set(metrics.Usage{
+		ConnectionsLimit: b.ConnectionsLimit, InFlightRequests: b.InFlightRequests,
+		RequestBytes: b.RequestBytes, RequestBytesLimit: b.RequestBytesLimit,
+		AnswerBytes: b.AnswerBytes, AnswerBytesLimit: b.AnswerBytesLimit,
+		BufferedBytesLimit: f.BytesLimit, PooledBytes: pooled,
+		QueuedObjects: f.Queued, UncommittedObjects: f.Uncommitted, OldestAppendWaiting: f.Oldest,
+	})
 }
 
 func (o *observer) catalogHooks() catmetered.Hooks {

@@ -38,17 +38,21 @@ func (n *Node) openData(ctx context.Context) error {
 		return fmt.Errorf("open the catalog: %w", err)
 	}
 	n.closers = append(n.closers, cat)
-	measured := catmetered.New(cat, n.watch.catalogHooks())
-	n.catalog = &tappedCatalog{Catalog: measured, read: n.watch.topicsRead}
+	n.source = cat
+	shares, _ := cat.(catalog.Fleet)
+	if n.catalog = cat; n.watch.on() {
+		measured := catmetered.New(cat, n.watch.catalogHooks())
+		n.catalog, shares = &tappedCatalog{Catalog: measured, read: n.watch.topicsRead}, measured.Fleet()
+	}
 	if n.shared() {
-		n.fleet = newFleet(measured.Fleet(), n.metrics.Cluster, func() { n.watch.recount.Store(true) }, n.log)
+		n.fleet = newFleet(shares, n.metrics.Cluster, func() { n.watch.recount.Store(true) }, n.log)
 		if err := lease.EnsureInternal(ctx, n.catalog); err != nil {
 			return err
 		}
 	} else if err := lease.EnsureGroups(ctx, n.catalog); err != nil {
 		return err
 	}
-	store, err := openStore(ctx, n.cfg, n.version, n.log)
+	store, err := openStore(ctx, n.cfg, n.version, n.watch.s3Hooks(), n.log)
 	if err != nil {
 		return fmt.Errorf("open the object store: %w", err)
 	}
@@ -56,7 +60,9 @@ func (n *Node) openData(ctx context.Context) error {
 	if l := n.cfg.Store.Latency; l > 0 {
 		store = slow.New(store, slow.Latency{Put: l, Get: l, Other: l})
 	}
-	n.store = metered.New(store, n.watch.storeHooks())
+	if n.store = store; n.watch.on() {
+		n.store = metered.New(store, n.watch.storeHooks())
+	}
 	return nil
 }
 
@@ -159,7 +165,7 @@ func openCatalog(ctx context.Context, cfg config.Config, log *slog.Logger) (cata
 }
 
 // openStore opens what --store names.
-func openStore(ctx context.Context, cfg config.Config, version string, log *slog.Logger) (objstore.Store, error) {
+func openStore(ctx context.Context, cfg config.Config, version string, hooks s3.Hooks, log *slog.Logger) (objstore.Store, error) {
 	switch at := cfg.Store; at.Kind {
 	case config.KindFile:
 		return fs.Open(at.Path, fs.Options{Logger: log}) //nolint:contextcheck // what it starts ends with Close
@@ -168,7 +174,7 @@ func openStore(ctx context.Context, cfg config.Config, version string, log *slog
 		if err != nil {
 			return nil, err
 		}
-		opts.Version = version
+		opts.Version, opts.Hooks = version, hooks
 		return s3.Open(ctx, opts)
 	case config.KindMemory:
 		return storemem.New(), nil

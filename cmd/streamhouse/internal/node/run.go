@@ -14,7 +14,7 @@ import (
 func (n *Node) Run(ctx context.Context) error {
 	serveCtx, stop := context.WithCancel(context.WithoutCancel(ctx)) // clients are served until what they write to has moved
 	defer stop()
-	failed := make(chan error, len(n.listeners)+2)
+	failed := make(chan error, len(n.listeners)+3)
 	for i, ln := range n.listeners {
 		name := n.resolved[i].Name
 		go func() { failed <- n.broker.Serve(serveCtx, ln, name) }()
@@ -24,7 +24,11 @@ func (n *Node) Run(ctx context.Context) error {
 		n.broker.Coordinate(serveCtx)
 		failed <- nil
 	}()
-	running := len(n.listeners) + 2
+	go func() {
+		n.measureStored(serveCtx)
+		failed <- nil
+	}()
+	running := len(n.listeners) + 3
 	var err error
 	select {
 	case <-ctx.Done():

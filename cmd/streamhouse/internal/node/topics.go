@@ -42,6 +42,7 @@ type topic struct {
 	producer atomic.Pointer[producerSeries]
 	consumer atomic.Pointer[consumerSeries]
 	agent    atomic.Pointer[agentSeries]
+	cost     atomic.Pointer[metrics.TopicCost]
 
 	mu struct {
 		sync.Mutex

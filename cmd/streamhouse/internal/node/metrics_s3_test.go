@@ -1,0 +1,129 @@
+package node
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/streamhouse/streamhouse/catalog/postgres/postgrestest"
+	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/config"
+	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/miniotest"
+)
+
+// troubled stands between a broker and MinIO. Each trouble strikes as many requests as it holds.
+type troubled struct {
+	url                         string
+	slowGets, slowPuts, busy    atomic.Int64
+	refuseMerges, refuseDeletes atomic.Bool
+}
+
+func newTroubled(t *testing.T) *troubled {
+	t.Helper()
+	p := &troubled{}
+	target, err := url.Parse("http://" + miniotest.Start(t))
+	require.NoError(t, err)
+	forward := &httputil.ReverseProxy{ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		r.Out.Host = r.In.Host // it is signed
+	}}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		object := strings.Contains(r.URL.Path, "/log/")
+		switch {
+		case r.Method == http.MethodPut && object && p.busy.Load() > 0 && p.busy.Add(-1) >= 0:
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = w.Write([]byte(`<Error><Code>SlowDown</Code><Message>slow down</Message></Error>`))
+			return
+		case r.Method == http.MethodPut && p.refuseMerges.Load() && strings.Contains(r.URL.Path, "/segment/"),
+			r.Method == http.MethodPost && p.refuseDeletes.Load():
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = w.Write([]byte(`<Error><Code>AccessDenied</Code><Message>no</Message></Error>`))
+			return
+		case r.Method == http.MethodGet && object && p.slowGets.Load() > 0 && p.slowGets.Add(-1) >= 0,
+			r.Method == http.MethodPut && object && p.slowPuts.Load() > 0 && p.slowPuts.Add(-1) >= 0:
+			select {
+			case <-time.After(4 * time.Second):
+			case <-r.Context().Done():
+				return
+			}
+		}
+		forward.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	p.url = "s3://" + miniotest.Bucket + "/log?endpoint=" + server.URL
+	return p
+}
+
+// What a broker of a fleet goes through with a store in trouble shows: second requests, repeats, waits, failed merges and
+// deletions; and the pools of its catalog.
+func TestAStoreInTroubleIsMeasured(t *testing.T) {
+	pg, err := postgrestest.Start(postgrestest.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, pg.Close()) })
+	store := newTroubled(t)
+	r := begin(t, settings(t, t.TempDir(), func(f *config.Flags) {
+		f.Catalog, f.Store, f.AutoCreateTopics = pg.NewDatabase(t), store.url, new(true)
+		f.TailCacheBytes, f.CacheBytes = config.MiB, config.MiB
+		f.MergeInterval = time.Hour // the test does it
+	}))
+	cl := r.client(kgo.ProducerBatchCompression(kgo.NoCompression()))
+	produce := func(n int) {
+		for range n {
+			require.NoError(t, cl.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Value: make([]byte, 100<<10)}).FirstErr())
+		}
+	}
+	produce(30)
+	require.Len(t, r.consume("t", 30, kgo.FetchMaxPartitionBytes(150<<10)), 30)
+	s := r.scrape()
+	for _, op := range []string{"put", "get"} {
+		require.Positive(t, s[`objstore_requests_total{op="`+op+`",status="ok"}`], op)
+	}
+	require.GreaterOrEqual(t, s[`objstore_http_requests_total{op="put",status="ok"}`], s[`objstore_requests_total{op="put",status="ok"}`])
+	require.GreaterOrEqual(t, s[`objstore_http_bytes_total{direction="sent",op="put"}`], float64(30*100<<10))
+	require.GreaterOrEqual(t, s[`objstore_http_bytes_total{direction="received",op="get"}`], s[`objstore_bytes_total{op="get",status="ok"}`])
+	for _, pool := range []string{"general", "urgent", "groups"} {
+		require.True(t, s.has(`catalog_pool_connections{pool="`+pool+`",state="acquired"}`), pool)
+		require.Positive(t, s[`catalog_pool_connections_limit{pool="`+pool+`"}`], pool)
+	}
+	require.Positive(t, s[`catalog_pool_connections{pool="urgent",state="idle"}`]+s[`catalog_pool_connections{pool="urgent",state="acquired"}`])
+	require.Positive(t, s[`catalog_pool_waits_total{pool="urgent"}`], "the first statement found no connection")
+	require.Positive(t, s[`catalog_pool_wait_seconds_total{pool="urgent"}`])
+
+	store.slowPuts.Store(1) // on a busy machine others may be slow, too
+	produce(1)
+	r.eventually("a second PUT won", func(s samples) bool { return s[`objstore_hedges_total{op="put",status="won"}`] > 0 })
+	r.eventually("the slow one is deleted", func(s samples) bool { return s[`sweep_objects_deleted_total{kind="superseded"}`] > 0 })
+	r.engine.DropBlocks()
+	store.slowGets.Store(1)
+	require.Len(t, r.consume("t", 31), 31)
+	r.eventually("a second GET won", func(s samples) bool { return s[`objstore_hedges_total{op="get",status="won"}`] > 0 })
+	store.busy.Store(1)
+	produce(1)
+	s = r.scrape()
+	require.EqualValues(t, 1, s[`objstore_retries_total{op="put",reason="throttled"}`])
+	require.EqualValues(t, 1, s[`objstore_http_requests_total{op="put",status="throttled"}`])
+	require.EqualValues(t, 1, s[`objstore_throttles_total`])
+	require.Positive(t, s[`objstore_throttled_seconds_total`])
+
+	store.refuseMerges.Store(true)
+	require.Error(t, r.engine.Tidy(t.Context()))
+	store.refuseMerges.Store(false)
+	s = r.scrape()
+	require.Positive(t, s[`merge_runs_total{kind="hot",status="error"}`])
+	require.Zero(t, s[`merge_runs_total{kind="hot",status="ok"}`])
+	produce(20) // what was not merged was folded as it was
+	require.NoError(t, r.engine.Tidy(t.Context()))
+	require.Positive(t, r.scrape()[`merge_runs_total{kind="hot",status="ok"}`])
+	store.refuseDeletes.Store(true)
+	store.slowPuts.Store(1)
+	produce(1)
+	r.eventually("a deletion failed", func(s samples) bool { return s[`sweep_objects_failed_total{kind="superseded"}`] > 0 })
+}
