@@ -113,6 +113,11 @@ fuzz: ## Run each fuzz target for FUZZTIME (30s).
 groups: build clients ## Have members of consumer groups by ten clients join, crash, leave and resume; minutes.
 	cd compat-tests && go test -count=1 -parallel 2 -timeout 30m ./groups
 
+.PHONY: group-figures
+group-figures: build servers ## Measure commits, rebalances, lag and crowds of consumer groups; FIGURES_PEER=HOST:PORT measures another broker.
+	cd compat-tests && go test -count=1 -v -timeout 30m ./groups/figures
+	if [ -z "$${FIGURES_PEER:-}" ]; then cd compat-tests && go test -count=1 -v -timeout 10m ./groups/crowd; fi
+
 .PHONY: postgres-versions
 postgres-versions: ## Test catalog/postgres against Postgres 14, 15, 16 and 17, fetched from Maven Central (10 minutes).
 	for v in 14 15 16 17; do \
