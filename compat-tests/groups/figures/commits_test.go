@@ -47,6 +47,7 @@ func TestCommitRate(t *testing.T) {
 	measure := func(what string, lasts time.Duration, pace func(i int, began time.Time, n int) time.Time) {
 		var mu sync.Mutex
 		var took []time.Duration
+		c.run(func(ctx context.Context) error { return p.profile(ctx, what, lasts) })
 		began := time.Now()
 		offset += 1_000_000
 		for i, m := range all {

@@ -19,4 +19,6 @@
 //	FIGURES_REPEAT             how often each is measured (default 1)
 //	FIGURES_HEARTBEAT          of classic members, who decide it (default 3s, as
 //	                           Java's); KIP-848 brokers tell theirs
+//	FIGURES_PROFILES=FOLDER    keeps CPU profiles of the broker while it takes
+//	                           commits there
 package figures

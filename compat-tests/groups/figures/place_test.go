@@ -3,9 +3,13 @@ package figures_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -73,6 +77,29 @@ func (p place) topic(t *testing.T, partitions int32) string {
 		return admin.FindGroupCoordinators(t.Context(), "warm").Error() == nil
 	}, time.Minute, 100*time.Millisecond)
 	return name
+}
+
+// profile keeps a CPU profile of a broker of ours, if wanted.
+func (p place) profile(ctx context.Context, what string, lasts time.Duration) error {
+	dir := os.Getenv("FIGURES_PROFILES")
+	if dir == "" || p.own == nil {
+		return nil
+	}
+	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", p.own.HTTP(), int(lasts.Seconds()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, strings.ReplaceAll(p.name+" "+what, " ", "-")+".pprof"), text, 0o600)
 }
 
 // crowd are goroutines that must all end well.
