@@ -39,7 +39,7 @@ func TestThousandJoin(t *testing.T) {
 		t.Logf("FIGURE %d members of a classic group settled after %v, %d KiB a member", members, took, (b.Memory(t)-before)/members>>10)
 
 		var joined atomic.Int32
-		c.each(silent, func(ctx context.Context, i int, conn *light.Conn) error {
+		c.each(silent, func(ctx context.Context, _ int, conn *light.Conn) error {
 			m := light.NewClassic(conn, "silent", group, topic, board)
 			m.Session, m.Rebalance = session, rebalance
 			if _, err := m.JoinOnly(ctx); err != nil {

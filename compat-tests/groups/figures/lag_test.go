@@ -40,7 +40,7 @@ func TestLagDelay(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, kerr.ErrorForCode(code))
 	}
-	series := fmt.Sprintf(`streamhouse_consumer_lag_records{group_id="%s",partition="0",topic="%s"} `, group, topic)
+	series := fmt.Sprintf(`streamhouse_consumer_lag_records{group_id=%q,partition="0",topic=%q} `, group, topic)
 	until := func(want int64) time.Duration {
 		t.Helper()
 		began := time.Now()
@@ -69,8 +69,8 @@ func TestLagDelay(t *testing.T) {
 }
 
 // scrape is the value of one series.
-func scrape(ctx context.Context, http_, series string) (int64, error) { //nolint:revive // there is a package http
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+http_+"/metrics", http.NoBody)
+func scrape(ctx context.Context, addr, series string) (int64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/metrics", http.NoBody)
 	if err != nil {
 		return 0, err
 	}

@@ -36,7 +36,7 @@ func TestRebalance(t *testing.T) {
 					if err := m.Join(ctx); err != nil {
 						return err
 					}
-					return m.Stay(ctx, time.Duration(rand.Float64()*float64(heartbeat)), heartbeat, leave) //nolint:gosec // a phase
+					return m.Stay(ctx, time.Duration(rand.Float64()*float64(heartbeat)), heartbeat, leave)
 				})
 		})
 	}
@@ -49,7 +49,7 @@ func TestRebalance(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					return m.Stay(ctx, rand.Float64(), leave) //nolint:gosec // a phase
+					return m.Stay(ctx, rand.Float64(), leave)
 				})
 		})
 	}
@@ -87,14 +87,15 @@ func rebalances(t *testing.T, p place, what string, member memberOf) {
 		}
 		epoch, took := settled(began, members, -1)
 		all = append(all, took)
-		// Members heartbeat at phases of their own after a while, as those of a group that has lived do.
-		time.Sleep(7 * time.Second) //nolint:forbidigo // that while
+		// Members heartbeat at phases of their own, as those of a group that has lived do, after two intervals.
+		board.Spread()
+		time.Sleep(11 * time.Second) //nolint:forbidigo // those
 
 		began = time.Now()
 		start(members)
 		epoch, took = settled(began, members+1, epoch)
 		one = append(one, took)
-		time.Sleep(7 * time.Second) //nolint:forbidigo // the same
+		time.Sleep(7 * time.Second) //nolint:forbidigo // until all is as before
 
 		began = time.Now()
 		close(leave[7])

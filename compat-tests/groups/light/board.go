@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // Board is what the members of one group on one topic say of themselves. Safe for concurrent use.
 type Board struct {
 	partitions int32
+	spread     atomic.Bool
 	mu         struct {
 		sync.Mutex
 		members map[string]*state
@@ -30,6 +32,10 @@ func NewBoard(partitions int32) *Board {
 	b.mu.members, b.mu.epochs, b.mu.changed = make(map[string]*state), make(map[int32]int), make(chan struct{})
 	return b
 }
+
+// Spread has members of a KIP-848 group choose when in the interval they heartbeat, each at its next heartbeat: those that joined
+// at once would go on in step.
+func (b *Board) Spread() { b.spread.Store(true) }
 
 // told notes what a member has now. owned must not be changed any more.
 func (b *Board) told(member string, epoch int32, owned []int32) {

@@ -45,12 +45,12 @@ func NewConsumer(c *Conn, name, group, topic string, board *Board) (*Consumer, e
 	return &Consumer{Group: group, Topic: topic, Board: board, ID: rand.Text(), conn: c, name: name, topicID: found.TopicID}, nil
 }
 
-// Stay joins and heartbeats until ctx ends or leave is closed; then it leaves. Its first heartbeat at the interval comes after
-// the part phase (0 to 1) of it.
+// Stay joins and heartbeats until ctx ends or leave is closed; then it leaves. phase (0 to 1) is when in the interval it
+// heartbeats, once the board is told to spread members.
 func (m *Consumer) Stay(ctx context.Context, phase float64, leave <-chan struct{}) error {
 	next := time.NewTimer(0)
 	defer next.Stop()
-	full, owns, first := true, true, true
+	full, owns, spread := true, true, false
 	for {
 		select {
 		case <-ctx.Done():
@@ -83,8 +83,8 @@ func (m *Consumer) Stay(ctx context.Context, phase float64, leave <-chan struct{
 		switch {
 		case owns:
 			next.Reset(0)
-		case first:
-			first = false
+		case !spread && m.Board.spread.Load():
+			spread = true
 			next.Reset(time.Duration(phase * float64(m.interval)))
 		default:
 			next.Reset(m.interval)
