@@ -22,7 +22,7 @@ func TestRebalance(t *testing.T) {
 		delays, intervals = []string{"as started"}, []string{"as started"}
 	}
 	for _, delay := range delays {
-		t.Run("classic, initial delay "+delay, func(t *testing.T) {
+		t.Run("classic initial delay "+delay, func(t *testing.T) {
 			p := measured(t, "--group-initial-rebalance-delay="+delay)
 			heartbeat := 3 * time.Second
 			if text := os.Getenv("FIGURES_HEARTBEAT"); text != "" {
@@ -41,7 +41,7 @@ func TestRebalance(t *testing.T) {
 		})
 	}
 	for _, interval := range intervals {
-		t.Run("consumer, heartbeats "+interval, func(t *testing.T) {
+		t.Run("consumer heartbeats "+interval, func(t *testing.T) {
 			p := measured(t, "--group-consumer-heartbeat-interval="+interval)
 			rebalances(t, p, "KIP-848, heartbeats "+interval,
 				func(ctx context.Context, conn *light.Conn, name, group, topic string, b *light.Board, leave <-chan struct{}) error {
