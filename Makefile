@@ -29,7 +29,7 @@ COMPAT_TIMEOUT   ?= 15m
 CHAOS_PACKAGES   := ./chaos ./chaos/proxy ./chaos/history ./chaos/members
 CHAOS_ROUNDS     ?= 200
 CHAOS_SEED       ?= $(shell date +%s)
-COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix ./manifests $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./examples ./dashboards ./day ./devstack ./monitoring ./openapi ./groups $(CHAOS_PACKAGES))
+COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix ./manifests $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./examples ./dashboards ./day ./devstack ./monitoring ./openapi ./groups ./groups/crowd $(CHAOS_PACKAGES))
 
 export COMPAT_BOOTSTRAP COMPAT_RECORDS COMPAT_KILLS COMPAT_REPORT
 
@@ -116,6 +116,11 @@ fuzz: ## Run each fuzz target for FUZZTIME (30s).
 .PHONY: groups
 groups: build clients servers ## Have members of consumer groups by ten clients join, crash, leave and resume; minutes.
 	cd compat-tests && GROUPS_FULL=1 go test -count=1 -parallel 2 -timeout 30m ./groups
+
+.PHONY: group-figures
+group-figures: build servers ## Measure commits, rebalances, lag and crowds of consumer groups; FIGURES_PEER=HOST:PORT measures another broker.
+	cd compat-tests && go test -count=1 -v -timeout 30m ./groups/figures
+	if [ -z "$${FIGURES_PEER:-}" ]; then cd compat-tests && go test -count=1 -v -timeout 10m ./groups/crowd; fi
 
 .PHONY: postgres-versions
 postgres-versions: ## Test catalog/postgres against Postgres 14, 15, 16 and 17, fetched from Maven Central (10 minutes).

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -77,6 +78,18 @@ func (b *Broker) HTTP() string { return b.process.http }
 // DataDir is the data folder of a broker started here. It is deleted when the
 // test ends.
 func (b *Broker) DataDir() string { return b.process.data }
+
+// Memory is what is resident of the memory of a broker started here, in bytes.
+func (b *Broker) Memory(t *testing.T) int64 {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.process.cmd.Process.Pid))
+	require.NoError(t, err)
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	var kib int64
+	_, err = fmt.Sscanf(rest, "%d kB", &kib)
+	require.NoError(t, err)
+	return kib << 10
+}
 
 // Restart starts the process again, after Kill, on the same ports and folder,
 // and waits until it is ready. It returns how long that took.
