@@ -127,7 +127,10 @@ func (l *load) fallBehind(ctx context.Context, cl *kgo.Client) {
 			cl.PollRecords(ctx, 40)
 			pause(ctx, 100*time.Millisecond)
 		default:
-			cl.PollRecords(ctx, 300)
+			// So many, however few a poll brings: lag must shrink, and not be gone at once.
+			for got := 0; got < 250 && ctx.Err() == nil; {
+				got += cl.PollRecords(ctx, 250-got).NumRecords()
+			}
 			pause(ctx, 100*time.Millisecond)
 		}
 	}

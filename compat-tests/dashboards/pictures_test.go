@@ -146,7 +146,7 @@ func draw(t *testing.T, browser, folder string, p *prometheus, b *board, begin, 
 		fmt.Sprintf("--window-size=%d,%d", pictureWidth, headHeight+rows*rowHeight), "--screenshot="+to, "file://"+filepath.Join(dir, "page.html"))
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	out, err = exec.CommandContext(t.Context(), "pngquant", "--force", "--ext", ".png", "128", to).CombinedOutput()
+	out, err = exec.CommandContext(t.Context(), "pngquant", "--nofs", "--force", "--ext", ".png", "64", to).CombinedOutput()
 	require.NoError(t, err, "scripts/need pngquant pngquant: %s", out)
 	info, err := os.Stat(to)
 	require.NoError(t, err)
