@@ -33,9 +33,23 @@
 // streamhouse_metrics_folded_topics say how many are folded now, and the first fold is logged. Sums over a topic stay
 // right in both cases, since everything that folds is a counter, a histogram, or a gauge moved by differences.
 //
+// [Cost] counts by topic what the object store is asked for, and [Limits] and [Pools] are set before each scrape.
+//
 // [Metrics.DropTopic] and [Metrics.DropPartition] delete the series of deleted topics and of partitions whose lease
 // went elsewhere. A handle kept after that is harmless and invisible: it records into series that nobody exports.
 // Whoever works on the partition again must ask for a new handle.
+//
+// # What it costs
+//
+// TestSizes measures memory and holds it below bounds (run it with -v); figures of 2026-11-27, amd64:
+//
+//   - the fixed part, families without series of topics: 96 KB of heap, 26 KB of an answer to /metrics;
+//   - a topic that is written to and read, with its six histograms: 12.5 KB of heap, 10.5 KB of an answer;
+//   - a partition of it: 2.7 KB of heap, 0.4 KB of an answer;
+//   - a group on a partition: 0.7 KB of heap, 0.1 KB of an answer, besides what is made at a scrape for its lag.
+//
+// An update takes 4 to 25 ns (a request of S3: 93 ns) and allocates nothing (BenchmarkUpdates, TestUpdatesDoNotAllocate). With --metrics=off
+// a broker has no registry and no observers: the zero [Metrics].
 //
 // # HTTP
 //

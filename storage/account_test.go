@@ -127,7 +127,13 @@ func TestStoredBytes(t *testing.T) {
 	require.NoError(t, e.Tidy(t.Context()))
 	check(e)
 	require.NoError(t, e.Close(t.Context()))
-	e = w.open()
+	loads := &costs{}
+	e = w.open(func(c *Config) { c.Catalog = countingCatalog{w.cat, loads} })
+	check(e)
+	loads.loads.Store(0)
+	check(e)
+	require.Zero(t, loads.loads.Load(), "the catalog is asked once")
+	require.NoError(t, e.Tidy(t.Context()))
 	check(e)
 	_, err := e.Size(t.Context(), l.tp) // loads it
 	require.NoError(t, err)

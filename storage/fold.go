@@ -79,7 +79,7 @@ func (t *term) fold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tail
 			continue
 		}
 		p.mu.Lock()
-		if !t.ended.Load() && p.mu.loaded {
+		if !t.ended.Load() && (p.mu.loaded || p.mu.sized) {
 			p.mu.bytes = st.Bytes
 		}
 		p.mu.Unlock()

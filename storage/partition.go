@@ -48,6 +48,7 @@ type partition struct {
 		damage    error // producers were not to be read: nobody can tell a resend from a new batch
 		epochs    []catalog.EpochStart
 		bytes     int64 // of the folded extents
+		sized     bool  // bytes is known although the partition is not loaded: see StoredBytes
 		rows      []cachedRow
 		path      path // of readers through what is in the store
 		// rowsStamp grows whenever something folded or rewritten is taken out, so that a slow load does not install what
@@ -96,6 +97,7 @@ func (p *partition) resetLocked() {
 	p.mu.producers, p.mu.damage = producers{}, nil
 	p.mu.epochs, p.mu.tail, p.mu.rows = nil, nil, nil
 	p.mu.logStart, p.mu.next, p.mu.hw, p.mu.foldedEnd, p.mu.bytes, p.mu.tailBytes = 0, 0, 0, 0, 0, 0
+	p.mu.sized = false
 	p.mu.rowsStamp++
 }
 
