@@ -1,0 +1,62 @@
+# shellcheck shell=bash
+# What test-complete-pipeline.sh breaks on purpose, a stack and a broker of their own, and what it measures.
+# shellcheck disable=SC2034,SC2154 # sourced beside pipeline.sh, whose variables it uses and which cleans up after it
+
+second_dev_setup() { DEV_STACK=packages DEV_DIR=$work/second DEV_ENV=$work/second.env scripts/dev-setup.sh "$1"; }
+
+# second_stack makes a copy of .env.dev with other ports, and starts it and a broker.
+second_stack() {
+  local pg minio web broker prom am node
+  free_port && pg=$port
+  free_port && minio=$((port + 10000)) # the console takes the next
+  free_port && web=$port
+  free_port && broker=$port
+  free_port && prom=$port
+  free_port && am=$port
+  free_port && node=$port
+  sed -E "s#localhost:5432#localhost:$pg#; s#localhost:9000#localhost:$minio#g; s#:9092#:$broker#; s#:8080#:$web#; s#localhost:9090#localhost:$prom#; s#localhost:9093#localhost:$am#; s#localhost:9100#localhost:$node#" \
+    "${DEV_ENV:-.env.dev}" >"$work/second.env"
+  second_http=http://localhost:$web
+  second_dev_setup start || return 1
+  # shellcheck disable=SC1091 # made just now
+  (source "$work/second.env" && exec "$bin" serve) >"$work/second.log" 2>&1 &
+  second_broker=$!
+  eventually 30 http_is 200 "$second_http/ready" || { tail -n 20 "$work/second.log"; return 1; }
+  second_postgres=$(head -1 "$work/second/postgres/data/postmaster.pid")
+}
+
+# second_not_ready stops the database's processes, once, and looks.
+second_not_ready() {
+  if [ -z "${second_frozen:-}" ]; then
+    kill -STOP "$second_postgres" $(pgrep -P "$second_postgres")
+    second_frozen=1
+  fi
+  http_is 503 "$second_http/ready" || return 1
+  [ -s "$work/body" ] || { echo "it does not say why"; return 1; }
+  echo "= it says: $(head -n 1 "$work/body")"
+}
+
+second_recovers() {
+  kill -CONT "$second_postgres" $(pgrep -P "$second_postgres")
+  eventually 30 http_is 200 "$second_http/ready"
+}
+
+# --- figures
+
+figure_produce() {
+  "$bin" bench produce --bootstrap "$bootstrap" --topic "$topic-bench" -s 100 -d 15s --json >"$work/bench" || return 1
+  jq -r '"= \(.produced.records_per_second | round) records/s as fast as may be, p99 \(.ack_latency.p99_ms) ms"' "$work/bench"
+  jq -e '.produced.records_per_second >= 200000' "$work/bench" >/dev/null
+}
+figure_consume() {
+  "$bin" bench consume --bootstrap "$bootstrap" --topic "$topic-bench" --json >"$work/bench" || return 1
+  "$bin" topic delete "$topic-bench" --bootstrap "$bootstrap"
+  jq -r '"= \(.consumed.records_per_second | round) records/s"' "$work/bench"
+  jq -e '.consumed.records_per_second >= 150000' "$work/bench" >/dev/null
+}
+figure_latency() {
+  "$bin" bench e2e --bootstrap "$bootstrap" --topic "$topic-bench" -s 100 --rate 20000 -d 20s --json >"$work/bench" || return 1
+  "$bin" topic delete "$topic-bench" --bootstrap "$bootstrap"
+  jq -r '"= producer p50 \(.ack_latency.p50_ms), p99 \(.ack_latency.p99_ms) ms; consumer, from the acknowledgement, p50 \(.delivery_latency.p50_ms), p99 \(.delivery_latency.p99_ms) ms"' "$work/bench"
+  jq -e '.ack_latency.p99_ms < 50 and .delivery_latency.p99_ms < 30' "$work/bench" >/dev/null
+}
