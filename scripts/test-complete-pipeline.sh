@@ -39,6 +39,7 @@ step "HTTP answers where nothing is are 404" http_is 404 "$http/nowhere"
 section "Records"
 step "a topic is created" make_topic
 step "its leases are held" eventually 5 sql_is 3 "SELECT count(*) FROM partition_leases WHERE topic = '$topic' AND broker_id IS NOT NULL"
+step "waves of load begin (examples/complete_demo)" demo_runs
 step "a producer sends $records records (kcat)" produce_records
 step "a consumer of a group receives each of them (kcat)" consume_records
 step "load of 20,000 records a second, for $load_seconds s (streamhouse bench)" bench_load

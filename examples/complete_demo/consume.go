@@ -8,14 +8,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// The groups.
+// The groups, by the end of their names.
 const (
-	groupSteady = "demo-billing"   // one member, which keeps up
-	groupSlow   = "demo-analytics" // stands still for the second third of the time
-	groupMoving = "demo-audit"     // its second member comes and goes
+	groupSteady = "-billing"   // one member, which keeps up
+	groupSlow   = "-analytics" // stands still for the second third of the time
+	groupMoving = "-audit"     // its second member comes and goes
 )
 
-func groupNames() []string { return []string{groupSteady, groupSlow, groupMoving} }
+func groupSuffixes() []string { return []string{groupSteady, groupSlow, groupMoving} }
+
+func (o options) groupNames() (names []string) {
+	for _, suffix := range groupSuffixes() {
+		names = append(names, o.name+suffix)
+	}
+	return names
+}
 
 func member(o options, group, client string, streams []*stream) (*kgo.Client, error) {
 	var topics []string
@@ -25,8 +32,8 @@ func member(o options, group, client string, streams []*stream) (*kgo.Client, er
 		}
 	}
 	return kgo.NewClient(
-		kgo.SeedBrokers(o.bootstrap), kgo.ClientID(client),
-		kgo.ConsumerGroup(group), kgo.ConsumeTopics(topics...), kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.SeedBrokers(o.bootstrap), kgo.ClientID(o.name+client),
+		kgo.ConsumerGroup(o.name+group), kgo.ConsumeTopics(topics...), kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.AutoCommitInterval(time.Second), kgo.AutoCommitMarks(),
 	)
 }
@@ -55,7 +62,7 @@ func commitLast(ctx context.Context, cl *kgo.Client) error {
 }
 
 func steady(ctx context.Context, o options, streams []*stream) error {
-	cl, err := member(o, groupSteady, "demo-billing-1", streams)
+	cl, err := member(o, groupSteady, "-billing-1", streams)
 	if err != nil {
 		return err
 	}
@@ -68,7 +75,7 @@ func steady(ctx context.Context, o options, streams []*stream) error {
 
 // slow stops fetching for a third of the time, and stays a member.
 func slow(ctx context.Context, o options, streams []*stream) error {
-	cl, err := member(o, groupSlow, "demo-analytics-1", streams)
+	cl, err := member(o, groupSlow, "-analytics-1", streams)
 	if err != nil {
 		return err
 	}
@@ -86,7 +93,7 @@ func slow(ctx context.Context, o options, streams []*stream) error {
 }
 
 func stays(ctx context.Context, o options, streams []*stream) error {
-	cl, err := member(o, groupMoving, "demo-audit-1", streams)
+	cl, err := member(o, groupMoving, "-audit-1", streams)
 	if err != nil {
 		return err
 	}
@@ -96,7 +103,7 @@ func stays(ctx context.Context, o options, streams []*stream) error {
 // comesAndGoes joins and leaves, so that the group rebalances: five times while records are produced.
 func comesAndGoes(ctx context.Context, o options, streams []*stream) error {
 	for range 5 {
-		cl, err := member(o, groupMoving, "demo-audit-2", streams)
+		cl, err := member(o, groupMoving, "-audit-2", streams)
 		if err != nil {
 			return err
 		}

@@ -25,6 +25,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.bootstrap, "bootstrap", "localhost:9092", "a broker")
 	flag.DurationVar(&o.duration, "duration", 3*time.Minute, "how long to produce")
+	flag.StringVar(&o.name, "name", "demo", "what names of topics and groups begin with")
 	flag.Float64Var(&o.rate, "rate", 2_000, "records a second of all topics together, on average")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -38,6 +39,7 @@ func main() {
 
 type options struct {
 	bootstrap string
+	name      string
 	duration  time.Duration
 	rate      float64
 }
@@ -52,16 +54,16 @@ func run(ctx context.Context, o options) error {
 	}
 	defer cl.Close()
 	admin := kadm.NewClient(cl)
-	streams := streams()
+	streams := streams(o.name)
 	if err := makeTopics(ctx, admin, streams); err != nil {
 		return err
 	}
-	if err := forget(ctx, admin, streams); err != nil {
+	if err := forget(ctx, admin, o, streams); err != nil {
 		return err
 	}
 
 	fmt.Printf("producing about %.0f records a second for %s; the group %q stands still from %s to %s\n",
-		o.rate, o.duration, groupSlow, (o.duration / 3).Round(time.Second), (2 * o.duration / 3).Round(time.Second))
+		o.rate, o.duration, o.name+groupSlow, (o.duration / 3).Round(time.Second), (2 * o.duration / 3).Round(time.Second))
 	consuming, stop := context.WithCancel(ctx)
 	defer stop()
 	groups, failed := consumers(consuming, o, streams)
@@ -80,17 +82,17 @@ func run(ctx context.Context, o options) error {
 		case err := <-failed:
 			return err
 		case <-progress.C:
-			tell(ctx, admin, streams)
+			tell(ctx, admin, o, streams)
 		}
 	}
 	fmt.Println("produced; waiting for the groups to catch up")
-	if err := await(ctx, admin, failed); err != nil {
+	if err := await(ctx, admin, o, failed); err != nil {
 		return err
 	}
-	tell(ctx, admin, streams)
+	tell(ctx, admin, o, streams)
 	stop()
 	groups.Wait()
-	return verdict(streams)
+	return verdict(o, streams)
 }
 
 // makeTopics makes the topics that are not there from an earlier run.
@@ -106,8 +108,8 @@ func makeTopics(ctx context.Context, admin *kadm.Client, streams []*stream) erro
 }
 
 // forget puts the groups to the end of the topics: what an earlier run left unread is not this one's.
-func forget(ctx context.Context, admin *kadm.Client, streams []*stream) error {
-	for _, g := range groupNames() {
+func forget(ctx context.Context, admin *kadm.Client, o options, streams []*stream) error {
+	for _, g := range groupSuffixes() {
 		var topics []string
 		for _, s := range streams {
 			if s.readBy(g) {
@@ -119,45 +121,45 @@ func forget(ctx context.Context, admin *kadm.Client, streams []*stream) error {
 			err = ends.Error()
 		}
 		if err == nil {
-			err = admin.CommitAllOffsets(ctx, g, ends.Offsets())
+			err = admin.CommitAllOffsets(ctx, o.name+g, ends.Offsets())
 		}
 		if err != nil {
-			return fmt.Errorf("put group %s to the end (does an earlier run go on?): %w", g, err)
+			return fmt.Errorf("put group %s to the end (does an earlier run go on?): %w", o.name+g, err)
 		}
 	}
 	return nil
 }
 
 // tell prints where all are.
-func tell(ctx context.Context, admin *kadm.Client, streams []*stream) {
+func tell(ctx context.Context, admin *kadm.Client, o options, streams []*stream) {
 	acked, refused := int64(0), int64(0)
 	for _, s := range streams {
 		acked += s.acked.Load()
 		refused += s.refused.Load()
 	}
 	line := fmt.Sprintf("%s  acknowledged %9d  refused %5d  lag:", time.Now().Format(time.TimeOnly), acked, refused)
-	lags, err := admin.Lag(ctx, groupNames()...)
+	lags, err := admin.Lag(ctx, o.groupNames()...)
 	if err != nil {
 		fmt.Println(line, err)
 		return
 	}
-	for _, g := range groupNames() {
+	for _, g := range o.groupNames() {
 		line += fmt.Sprintf("  %s %d (%s)", g, lags[g].Lag.Total(), lags[g].State)
 	}
 	fmt.Println(line)
 }
 
 // await waits until no group has a lag.
-func await(ctx context.Context, admin *kadm.Client, failed <-chan error) error {
+func await(ctx context.Context, admin *kadm.Client, o options, failed <-chan error) error {
 	ctx, cancel := context.WithTimeout(ctx, catchUp)
 	defer cancel()
 	for {
 		left := int64(0)
-		lags, err := admin.Lag(ctx, groupNames()...)
+		lags, err := admin.Lag(ctx, o.groupNames()...)
 		if err == nil {
 			err = lags.Error()
 		}
-		for _, g := range groupNames() {
+		for _, g := range o.groupNames() {
 			left += lags[g].Lag.Total()
 		}
 		if err == nil && left == 0 {
@@ -174,12 +176,12 @@ func await(ctx context.Context, admin *kadm.Client, failed <-chan error) error {
 }
 
 // verdict compares what was acknowledged with what the group that never rebalances read.
-func verdict(streams []*stream) error {
+func verdict(o options, streams []*stream) error {
 	var wrong []error
 	for _, s := range streams {
 		acked, read := s.acked.Load(), s.read.Load()
 		if s.readBy(groupSteady) && acked != read {
-			wrong = append(wrong, fmt.Errorf("%s: %d records were acknowledged, group %s read %d", s.topic, acked, groupSteady, read))
+			wrong = append(wrong, fmt.Errorf("%s: %d records were acknowledged, group %s read %d", s.topic, acked, o.name+groupSteady, read))
 		}
 	}
 	if len(wrong) == 0 {

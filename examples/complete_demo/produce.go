@@ -39,11 +39,11 @@ type stream struct {
 	read           atomic.Int64 // by the steady group
 }
 
-func streams() []*stream {
+func streams(name string) []*stream {
 	return []*stream{
-		{topic: "demo-orders", partitions: 6, share: 0.3, waves: 3, size: 400, linger: 5 * time.Millisecond, groups: []string{groupSteady, groupMoving}},
-		{topic: "demo-clicks", partitions: 12, share: 0.6, waves: 5, size: 120, linger: 50 * time.Millisecond, groups: []string{groupSlow, groupMoving}},
-		{topic: "demo-payments", partitions: 3, share: 0.1, waves: 2, size: 1_200, large: true, groups: []string{groupSteady, groupMoving}},
+		{topic: name + "-orders", partitions: 6, share: 0.3, waves: 3, size: 400, linger: 5 * time.Millisecond, groups: []string{groupSteady, groupMoving}},
+		{topic: name + "-clicks", partitions: 12, share: 0.6, waves: 5, size: 120, linger: 50 * time.Millisecond, groups: []string{groupSlow, groupMoving}},
+		{topic: name + "-payments", partitions: 3, share: 0.1, waves: 2, size: 1_200, large: true, groups: []string{groupSteady, groupMoving}},
 	}
 }
 
@@ -66,7 +66,7 @@ func (s *stream) produce(ctx context.Context, o options) error {
 		batch, codec = 4*maxMessageBytes, kgo.NoCompression()
 	}
 	cl, err := kgo.NewClient(
-		kgo.SeedBrokers(o.bootstrap), kgo.ClientID("demo-producer-"+s.topic), kgo.DefaultProduceTopic(s.topic),
+		kgo.SeedBrokers(o.bootstrap), kgo.ClientID("producer-"+s.topic), kgo.DefaultProduceTopic(s.topic),
 		kgo.ProducerLinger(s.linger), kgo.ProducerBatchMaxBytes(batch), kgo.ProducerBatchCompression(codec),
 		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()),
 	)

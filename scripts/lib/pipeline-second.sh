@@ -19,7 +19,7 @@ second_stack() {
   second_http=http://localhost:$web
   second_dev_setup start || return 1
   # shellcheck disable=SC1091 # made just now
-  (source "$work/second.env" && exec "$bin" serve) >"$work/second.log" 2>&1 &
+  (source "$work/second.env" && exec "$bin" serve --data-dir "$work/second/broker") >"$work/second.log" 2>&1 &
   second_broker=$!
   eventually 30 http_is 200 "$second_http/ready" || { tail -n 20 "$work/second.log"; return 1; }
   second_postgres=$(head -1 "$work/second/postgres/data/postmaster.pid")

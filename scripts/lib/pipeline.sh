@@ -3,8 +3,8 @@
 # shown when it fails, and a line that begins with "= " is shown in any case. They run where their outcome is looked at, so that
 # "set -e" does not hold in them: each command that must succeed says so.
 
-# Sizes: more records than HighConsumerLag's threshold, and bench records beside them.
-export records=3000 lagging=12000 load_seconds=8
+# Sizes: more records than HighConsumerLag's threshold in each of three partitions.
+export records=3000 lagging=36000 load_seconds=8
 export topic group http second_http
 topic=pipeline-$$-$(date +%s)
 group=$topic
@@ -27,19 +27,20 @@ begin() {
   scripts/need kcat kcat && scripts/need curl curl && scripts/need jq jq && scripts/need psql postgresql-client || exit 2
 }
 
+end_process() {
+  [ -z "$1" ] && return
+  kill "$1" 2>/dev/null || true # it may have ended
+  wait "$1" 2>/dev/null || true
+}
+
 cleanup() {
-  local pid
-  # The group's members are gone by now, so that it and its topic can be deleted.
+  local pid name
+  end_process "${demo_pid:-}" # whose members leave their groups, so that these can be deleted
   if [ -x "$bin" ] && curl -fs -o /dev/null "$http/ready"; then
-    "$bin" group delete "$group" --bootstrap "$bootstrap" >/dev/null 2>&1 || true
-    "$bin" topic delete "$topic" --bootstrap "$bootstrap" >/dev/null 2>&1 || true
+    for name in "$group" "$topic"-{billing,analytics,audit}; do "$bin" group delete "$name" --bootstrap "$bootstrap" >/dev/null 2>&1 || true; done
+    for name in "$topic" "$topic-bench" "$topic"-{orders,clicks,payments}; do "$bin" topic delete "$name" --bootstrap "$bootstrap" >/dev/null 2>&1 || true; done
   fi
-  for pid in "${own_broker:-}" "${prometheus_pid:-}" "${second_broker:-}"; do
-    if [ -n "$pid" ]; then
-      kill "$pid" 2>/dev/null || true
-      wait "$pid" 2>/dev/null || true
-    fi
-  done
+  for pid in "${own_broker:-}" "${prometheus_pid:-}" "${second_broker:-}"; do end_process "$pid"; done
   if [ -f "$work/second.env" ]; then
     second_dev_setup reset >/dev/null 2>&1 || echo "could not remove the second stack below $work" >&2
   fi
@@ -162,6 +163,14 @@ consume_rest() {
   [ "$(sort -u "$work/received" | wc -l)" = "$lagging" ]
 }
 
+# demo_runs starts the demo's waves of load, for as long as this lasts: so that all there is to see can be seen.
+demo_runs() {
+  go build -o "$work/demo" ./examples/complete_demo || return 1
+  "$work/demo" --bootstrap "$bootstrap" --name "$topic" --duration 30m --rate 1000 >"$work/demo.log" 2>&1 &
+  demo_pid=$!
+  eventually 20 grep -q acknowledged "$work/demo.log" || { cat "$work/demo.log"; return 1; }
+}
+
 bench_load() {
   "$bin" bench e2e --bootstrap "$bootstrap" --topic "$topic-bench" -s 100 --rate 20000 -d "${load_seconds}s" --json >"$work/bench" || return 1
   jq -r '"= produced \(.produced.records_per_second | round)/s, consumed \(.consumed.records_per_second | round)/s, p99 end to end \(.end_to_end_latency.p99_ms) ms"' "$work/bench"
@@ -183,7 +192,7 @@ bucket_has() {
   bucket=${STREAMHOUSE_STORE#s3://}
   bucket=${bucket%%[/?]*}
   curl -fsS --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" --aws-sigv4 'aws:amz:us-east-1:s3' \
-    "$endpoint/$bucket?list-type=2&prefix=${1//\//%2F}&max-keys=1000" >"$work/list" || return 1
+    "$endpoint/$bucket?list-type=2&max-keys=1000&prefix=${1//\//%2F}" >"$work/list" || return 1
   local n
   n=$(grep -o '<Key>' "$work/list" | wc -l)
   [ "$n" -gt 0 ] || { echo "no key begins with $1"; return 1; }
