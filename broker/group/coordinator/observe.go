@@ -69,7 +69,7 @@ func (s *shard) observe(e *entry, notes []group.Note, now time.Time) {
 		return
 	}
 	for i := range notes {
-		s.c.cfg.Logger.Debug("group: "+notes[i].What, "group", e.id, "member", notes[i].Member, "reason", notes[i].Reason)
+		s.c.cfg.Logger.Debug("something happened to a group", "what", notes[i].What, "group", e.id, "member", notes[i].Member, "reason", notes[i].Reason)
 	}
 	was := e.course
 	e.phase, e.epoch = g.Phase(), g.Epoch()
