@@ -182,8 +182,11 @@ func TestAnswersAreWhatTheDocumentSays(t *testing.T) {
 	joining(t, cl, "joining")
 
 	want := []state{
-		{"classic", "classic", "Stable", 1}, {"joining", "classic", "CompletingRebalance", 1}, {"left", "classic", "Empty", 0},
-		{"modern", "consumer", "Stable", 1}, {"only/offsets öäü", "classic", "Empty", 0},
+		{"classic", "classic", "Stable", 1},
+		{"joining", "classic", "CompletingRebalance", 1},
+		{"left", "classic", "Empty", 0},
+		{"modern", "consumer", "Stable", 1},
+		{"only/offsets öäü", "classic", "Empty", 0},
 	}
 	var all listing
 	require.Eventually(t, func() bool {
