@@ -89,12 +89,16 @@ free_port() {
   ! listening "$1" || die "port $1, which $2 needs, is used by something this script did not start: stop that first"
 }
 
+# newest_initdb: of the versions that distributions put beside each other.
+newest_initdb() {
+  local f
+  for f in /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb /opt/homebrew/opt/postgresql@*/bin/initdb; do
+    [ ! -x "$f" ] || echo "$f" # a pattern that matches nothing stands for itself
+  done | sort -V | tail -n 1
+}
 find_postgres() {
   local initdb
-  # shellcheck disable=SC2012 # no odd names there, and find would have to search
-  # ls fails for each pattern that matches nothing, and nothing found is told below.
-  initdb=$(command -v initdb || ls -d /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb \
-    /opt/homebrew/opt/postgresql@*/bin/initdb 2>/dev/null | sort -V | tail -1) || true
+  initdb=$(command -v initdb || newest_initdb)
   [ -n "$initdb" ] && pgbin=$(dirname "$(readlink -f "$initdb")")
 }
 need_postgres() {
