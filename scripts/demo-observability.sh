@@ -122,7 +122,9 @@ trap stop_stack EXIT
 
 section "Stack"
 step "Postgres, MinIO and what watches them run" start_stack
+[ "$failed" -eq 0 ] || exit 2
 step "a broker runs" broker_runs
+[ "$failed" -eq 0 ] || exit 2
 step "a second Prometheus, with short times, scrapes it" fast_prometheus
 [ "$failed" -eq 0 ] || exit 2
 
