@@ -56,7 +56,7 @@ demo_starts() {
   "$work/demo" --bootstrap "$bootstrap" --name "$topic" --duration "${seconds}s" --rate "$rate" >"$work/demo.log" 2>&1 &
   demo_pid=$!
   eventually 20 grep -q acknowledged "$work/demo.log" || { cat "$work/demo.log"; return 1; }
-  head -n 1 "$work/demo.log" | sed 's/^/= /'
+  head -n 1 "$work/demo.log" | sed "s/$topic/demo/; s/^/= /"
 }
 
 # value EXPRESSION: the first series' value.
@@ -80,7 +80,7 @@ alerts() {
   list=$(curl -fs -m 10 "$prometheus/api/v1/alerts" |
     jq -r '[.data.alerts[] | {name: .labels.alertname, state, about: (.labels.group_id // .labels.topic // .labels.instance // "")}]
       | group_by(.name, .state, .about)[] | "\(.[0].name) \(.[0].state) for \(.[0].about) (\(length))"') || list="no answer"
-  printf '    alert: %s\n' "${list:-none}" | sed '2,$s/^/    alert: /'
+  printf '%s\n' "${list:-none}" | sed "s/$topic/demo/; s/^/    alert: /"
   echo "$list" >>"$work/alerts"
   if [[ $list == *"HighConsumerLag firing for $topic-analytics"* ]] && alertmanager_knows; then
     echo "    Alertmanager has HighConsumerLag, for the receiver $(jq -r '.[0].receivers[0].name' "$work/heard")"
