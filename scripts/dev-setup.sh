@@ -63,7 +63,18 @@ containers_status() {
   # All that the file has outside of profiles, and nothing less.
   [ "$(compose ps --status running --services | sort)" = "$(compose config --services | sort)" ]
 }
-containers_reset() { compose --profile brokers down --volumes; say "containers and volumes are gone"; }
+containers_reset() {
+  compose --profile brokers down --volumes
+  say "containers and volumes are gone"
+  forget_broker
+}
+# forget_broker: brokers on this machine keep their ids, which belong to the catalog that is gone. Of those that scripts start, the
+# file goes with the stack's data; the other may be somebody's folder.
+forget_broker() {
+  rm -rf "$dev/broker"
+  [ ! -f streamhouse-data/meta.properties ] ||
+    say "a broker that was started here keeps its id in streamhouse-data/meta.properties: delete that before you start it on a new stack"
+}
 
 # --- packages
 
@@ -329,6 +340,7 @@ packages_reset() {
   packages_stop
   rm -rf "$dev"
   say "deleted $dev"
+  forget_broker
 }
 
 kind=${DEV_STACK:-}

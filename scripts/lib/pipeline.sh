@@ -101,7 +101,8 @@ broker_runs() {
     echo "= uses the broker that answers at $bootstrap"
     return
   fi
-  "$bin" serve >"$DEV_DIR/pipeline-broker.log" 2>&1 &
+  # Its id is kept there, and must go with the catalog ("dev-setup.sh reset"): another catalog's is refused.
+  "$bin" serve --data-dir "$DEV_DIR/broker" >"$DEV_DIR/pipeline-broker.log" 2>&1 &
   own_broker=$!
   echo "= started one, process $own_broker; its log is $DEV_DIR/pipeline-broker.log"
   eventually 30 http_is 200 "$http/ready" || { tail -n 20 "$DEV_DIR/pipeline-broker.log"; return 1; }
