@@ -84,7 +84,7 @@ func freePort(t *testing.T, taken map[int]bool) int {
 		return !taken[p]
 	}
 	for range 200 {
-		p := 20000 + rand.IntN(12000) //nolint:gosec // no secret
+		p := 20000 + rand.IntN(12000)
 		if free(p) && free(p+1) {
 			taken[p], taken[p+1] = true, true
 			return p

@@ -3,6 +3,7 @@ package pages_test
 import (
 	"bytes"
 	"context"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -12,7 +13,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"os"
 
 	"github.com/streamhouse/streamhouse/compat-tests/devstack"
 )
@@ -47,6 +47,7 @@ func TestPages(t *testing.T) {
 
 // walk does what a page says.
 func walk(t *testing.T, term *terminals, page string, done, left map[string]bool) {
+	t.Helper()
 	term.begin()
 	used := make(map[string]bool)
 	for _, command := range readCommands(t, page) {

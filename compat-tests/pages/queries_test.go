@@ -22,6 +22,7 @@ var tableQuery = regexp.MustCompile("(?m)^\\| [^|`]+ \\| `(.*streamhouse_.*)` \\
 // askQueries asks the queries of the guide and of the cheatsheet's table: each is understood, names labels that its families have, and has an
 // answer while there is some load.
 func askQueries(t *testing.T, term *terminals, prometheus string) {
+	t.Helper()
 	queries := readBlocks(t, "observability.md", "promql")
 	cheatsheet, err := os.ReadFile(repository("docs", "cheatsheet.md"))
 	require.NoError(t, err)

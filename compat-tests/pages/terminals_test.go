@@ -47,7 +47,7 @@ func newTerminals(t *testing.T, s *devstack.Stack) *terminals {
 		"pgrep":    "[ \"$*\" = '-x streamhouse' ] && exec cat '" + w.pid + "'",
 		"xdg-open": "exec curl -fsS \"$1\"",
 	} {
-		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700)) //nolint:gosec // it is run
+		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700))
 	}
 	broker, http := "localhost:"+s.Port("9092"), "localhost:"+s.Port("8080")
 	for _, v := range s.Env {

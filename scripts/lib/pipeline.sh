@@ -31,7 +31,7 @@ begin() {
 }
 
 end_process() {
-  [ -z "$1" ] && return
+  [ -n "$1" ] || return 0 # not "return": at the end it would be the script's exit code, and end cleaning up
   kill "$1" 2>/dev/null || true # it may have ended
   wait "$1" 2>/dev/null || true
 }
