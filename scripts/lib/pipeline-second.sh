@@ -32,7 +32,7 @@ second_not_ready() {
     second_frozen=1
   fi
   http_is 503 "$second_http/ready" || return 1
-  [ -s "$work/body" ] || { echo "it does not say why"; return 1; }
+  grep -q catalog "$work/body" || { echo "it does not say why:"; cat "$work/body"; return 1; }
   echo "= it says: $(head -n 1 "$work/body")"
 }
 
