@@ -37,7 +37,7 @@ func newStack(t *testing.T) *stack {
 	s := &stack{t: t}
 	postgres := port(t)
 	s.minioPort = twoPorts(t)
-	ports := target.FreePorts(t, 5)
+	ports := target.FreePorts(t, 6)
 	for i, p := range ports {
 		ports[i] = strings.Replace(p, "127.0.0.1:", "localhost:", 1)
 	}
@@ -46,6 +46,7 @@ func newStack(t *testing.T) *stack {
 	for from, to := range map[string]string{
 		"localhost:5432/": "localhost:" + postgres + "/", "localhost:9000": "localhost:" + s.minioPort, "localhost:9090": ports[0],
 		"localhost:9093": ports[1], "localhost:9100": ports[2], "localhost:3000": ports[3], "0.0.0.0:8080": ports[4],
+		"0.0.0.0:9092": ports[5], "localhost:9092": ports[5],
 	} {
 		require.Contains(t, env, from)
 		env = strings.ReplaceAll(env, from, to)

@@ -68,6 +68,12 @@ step() {
   fi
 }
 
+# need WHAT COMMAND...: a step without which no other makes sense.
+need() {
+  step "$@"
+  [ "$failed" -eq 0 ] || exit 2
+}
+
 # eventually SECONDS COMMAND...: until COMMAND succeeds, as long as that.
 eventually() {
   local until=$((SECONDS + $1)) out=$work/eventually
@@ -98,7 +104,7 @@ broker_runs() {
     echo "= uses the broker that answers at $bootstrap"
     return
   fi
-  "$bin" serve >"$DEV_DIR/pipeline-broker.log" 2>&1 &
+  "$bin" serve --data-dir "$DEV_DIR/pipeline-broker" >"$DEV_DIR/pipeline-broker.log" 2>&1 &
   own_broker=$!
   echo "= started one, process $own_broker; its log is $DEV_DIR/pipeline-broker.log"
   eventually 30 http_is 200 "$http/ready" || { tail -n 20 "$DEV_DIR/pipeline-broker.log"; return 1; }
@@ -133,7 +139,7 @@ own_prometheus() {
 http_is() {
   local code
   code=$(curl -s -m 5 -o "$work/body" -w '%{http_code}' "$2") || true
-  [ "$code" = "$1" ] || { echo "$2 answers $code, not $1:"; cat "$work/body"; return 1; }
+  [ "$code" = "$1" ] || { echo "$2 answers $code, not $1:"; cat "$work/body" 2>/dev/null; return 1; }
 }
 
 metrics_clean() {
