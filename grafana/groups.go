@@ -68,10 +68,11 @@ func lag() []panel {
 		},
 		{
 			title: "Time to catch up", unit: "s", width: 12, height: 9, fromZero: true,
-			about: "Lag divided by the speed at which it shrank over the last minutes, of groups more than 1,000 records behind. No line: nobody is, or lag does not shrink.",
+			about: "Lag divided by the speed at which it shrank over the last minutes, of groups more than 1,000 records behind. Nobody at 0: no such group catches up.",
 			queries: []query{{"{{group_id}} · {{topic}}", `
 				(sum by (group_id, topic) (` + eachPartition("streamhouse_consumer_lag_records") + `) > 1000)
-				/ (-sum by (group_id, topic) (deriv(streamhouse_consumer_lag_records{@job, @topic, @group}[@rate])) > 0)`}},
+				/ (-sum by (group_id, topic) (deriv(streamhouse_consumer_lag_records{@job, @topic, @group}[@rate])) > 0)
+				or on () label_replace(label_replace(vector(0), "group_id", "nobody", "", ""), "topic", "nothing", "", "")`}},
 		},
 	}
 }

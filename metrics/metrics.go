@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"runtime"
 	"slices"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -55,7 +56,6 @@ type Metrics struct {
 	Cluster *Cluster // sharing the partitions with other brokers
 
 	registry *prometheus.Registry
-	families []Family
 	series   *series
 }
 
@@ -70,7 +70,11 @@ func New(o Options) *Metrics {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	b := &builder{reg: prometheus.NewRegistry(), families: make([]Family, 0, 96)}
+	return assemble(&builder{reg: prometheus.NewRegistry()}, o)
+}
+
+// assemble registers all families with b.
+func assemble(b *builder, o Options) *Metrics {
 	s := newSeries(b, o)
 	caches := newCacheVecs(b)
 	m := &Metrics{
@@ -101,7 +105,6 @@ func New(o Options) *Metrics {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	m.families = slices.Clip(b.families)
 	return m
 }
 
@@ -119,13 +122,19 @@ func (m *Metrics) Families() []Family {
 	if m == nil {
 		return nil
 	}
-	out := slices.Clone(m.families)
-	for i := range out {
-		out[i].Name = namespace + "_" + out[i].Name
-	}
-	slices.SortFunc(out, func(a, b Family) int { return cmp.Compare(a.Name, b.Name) })
-	return out
+	return slices.Clone(families())
 }
+
+// families are for who checks or documents names. They are not kept by every Metrics: they are an eighth of what one takes.
+var families = sync.OnceValue(func() []Family {
+	b := &builder{reg: prometheus.NewRegistry()}
+	assemble(b, Options{Logger: slog.New(slog.DiscardHandler)})
+	for i := range b.families {
+		b.families[i].Name = namespace + "_" + b.families[i].Name
+	}
+	slices.SortFunc(b.families, func(a, b Family) int { return cmp.Compare(a.Name, b.Name) })
+	return b.families
+})
 
 // DropTopic deletes every series of a topic. Handles of it that are still held record into nothing visible.
 func (m *Metrics) DropTopic(topic string) {

@@ -121,19 +121,15 @@ begin "$@"
 trap stop_stack EXIT
 
 section "Stack"
-step "Postgres, MinIO and what watches them run" start_stack
-[ "$failed" -eq 0 ] || exit 2
-step "a broker runs" broker_runs
-[ "$failed" -eq 0 ] || exit 2
-step "a second Prometheus, with short times, scrapes it" fast_prometheus
-[ "$failed" -eq 0 ] || exit 2
+need "Postgres, MinIO and what watches them run" start_stack
+need "a broker runs" broker_runs
+need "a second Prometheus, with short times, scrapes it" fast_prometheus
 
 section "Where to look"
 where_to_look
 
 section "Load, for $seconds s"
-step "the demo begins (examples/complete_demo)" demo_starts
-[ "$failed" -eq 0 ] || exit 1
+need "the demo begins (examples/complete_demo)" demo_starts
 watch_load
 
 section "Outcome"

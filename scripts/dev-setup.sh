@@ -71,7 +71,7 @@ containers_reset() {
 # forget_broker: brokers on this machine keep their ids, which belong to the catalog that is gone. Of those that scripts start, the
 # file goes with the stack's data; the other may be somebody's folder.
 forget_broker() {
-  rm -rf "$dev/broker"
+  rm -rf "$dev/pipeline-broker"
   [ ! -f streamhouse-data/meta.properties ] ||
     say "a broker that was started here keeps its id in streamhouse-data/meta.properties: delete that before you start it on a new stack"
 }

@@ -26,9 +26,9 @@ source scripts/lib/pipeline-second.sh
 begin "$@"
 
 section "Stack"
-step "Postgres, MinIO and what watches them run" stack_runs
-step "a broker runs" broker_runs
-step "an own Prometheus scrapes it every second" own_prometheus
+need "Postgres, MinIO and what watches them run" stack_runs
+need "a broker runs" broker_runs
+need "an own Prometheus scrapes it every second" own_prometheus
 
 section "Server"
 step "/health answers 200" http_is 200 "$http/health"

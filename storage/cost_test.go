@@ -155,6 +155,8 @@ func TestCostOfPartitions(t *testing.T) {
 			require.NoError(t, err)
 			return p
 		}
+		// The last upload gives its slot back a moment after its commit.
+		require.Eventually(t, func() bool { return len(e.term.Load().slots) == 0 }, 10*time.Second, time.Millisecond)
 		first = next(0)
 		require.Eventually(t, func() bool { return len(e.term.Load().slots) == 1 }, 10*time.Second, time.Millisecond)
 		last = first

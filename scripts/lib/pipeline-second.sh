@@ -4,18 +4,20 @@
 
 second_dev_setup() { DEV_STACK=packages DEV_DIR=$work/second DEV_ENV=$work/second.env scripts/dev-setup.sh "$1"; }
 
-# second_stack makes a copy of .env.dev with other ports, and starts it and a broker.
+# port_of ADDRESS: what follows the last colon, up to a path.
+port_of() { sed -E 's#.*:([0-9]+)(/.*)?$#\1#' <<<"$1"; }
+
+# second_stack makes a copy of the environment with other ports, and starts it and a broker.
 second_stack() {
-  local pg minio web broker prom am node
-  free_port && pg=$port
-  free_port && minio=$((port + 10000)) # the console takes the next
-  free_port && web=$port
-  free_port && broker=$port
-  free_port && prom=$port
-  free_port && am=$port
-  free_port && node=$port
-  sed -E "s#localhost:5432#localhost:$pg#; s#localhost:9000#localhost:$minio#g; s#:9092#:$broker#; s#:8080#:$web#; s#localhost:9090#localhost:$prom#; s#localhost:9093#localhost:$am#; s#localhost:9100#localhost:$node#" \
-    "${DEV_ENV:-.env.dev}" >"$work/second.env"
+  local catalog=${STREAMHOUSE_CATALOG%%\?*} store=${STREAMHOUSE_STORE#*endpoint=} old web edits=""
+  store=${store%%&*}
+  for old in "$catalog" "$store" "$STREAMHOUSE_ADDR" "$STREAMHOUSE_HTTP_ADDR" "$PROMETHEUS_URL" "$ALERTMANAGER_URL" "$NODE_EXPORTER_URL" "$GRAFANA_URL"; do
+    free_port
+    [ "$old" != "$store" ] || port=$((port + 10000)) # MinIO's console takes the next
+    [ "$old" != "$STREAMHOUSE_HTTP_ADDR" ] || web=$port
+    edits+="s#:$(port_of "$old")([^0-9]|\$)#:$port\\1#g;"
+  done
+  sed -E "$edits" "${DEV_ENV:-.env.dev}" >"$work/second.env"
   second_http=http://localhost:$web
   second_dev_setup start || return 1
   # shellcheck disable=SC1091 # made just now
@@ -32,7 +34,7 @@ second_not_ready() {
     second_frozen=1
   fi
   http_is 503 "$second_http/ready" || return 1
-  [ -s "$work/body" ] || { echo "it does not say why"; return 1; }
+  grep -q catalog "$work/body" || { echo "it does not say why:"; cat "$work/body"; return 1; }
   echo "= it says: $(head -n 1 "$work/body")"
 }
 

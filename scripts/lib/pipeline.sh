@@ -71,6 +71,12 @@ step() {
   fi
 }
 
+# need WHAT COMMAND...: a step without which no other makes sense.
+need() {
+  step "$@"
+  [ "$failed" -eq 0 ] || exit 2
+}
+
 # eventually SECONDS COMMAND...: until COMMAND succeeds, as long as that.
 eventually() {
   local until=$((SECONDS + $1)) out=$work/eventually
@@ -102,7 +108,7 @@ broker_runs() {
     return
   fi
   # Its id is kept there, and must go with the catalog ("dev-setup.sh reset"): another catalog's is refused.
-  "$bin" serve --data-dir "$DEV_DIR/broker" >"$DEV_DIR/pipeline-broker.log" 2>&1 &
+  "$bin" serve --data-dir "$DEV_DIR/pipeline-broker" >"$DEV_DIR/pipeline-broker.log" 2>&1 &
   own_broker=$!
   echo "= started one, process $own_broker; its log is $DEV_DIR/pipeline-broker.log"
   eventually 30 http_is 200 "$http/ready" || { tail -n 20 "$DEV_DIR/pipeline-broker.log"; return 1; }
@@ -137,7 +143,7 @@ own_prometheus() {
 http_is() {
   local code
   code=$(curl -s -m 5 -o "$work/body" -w '%{http_code}' "$2") || true
-  [ "$code" = "$1" ] || { echo "$2 answers $code, not $1:"; cat "$work/body"; return 1; }
+  [ "$code" = "$1" ] || { echo "$2 answers $code, not $1:"; cat "$work/body" 2>/dev/null; return 1; }
 }
 
 metrics_clean() {
@@ -200,7 +206,7 @@ bucket_has() {
   local n
   n=$(grep -o '<Key>' "$work/list" | wc -l)
   [ "$n" -gt 0 ] || { echo "no key begins with $1"; return 1; }
-  echo "= $n$([ "$n" = 1000 ] && echo ' and more') keys begin with $1, as $(sed -E 's#.*<Key>([^<]*)</Key>.*#\1#' "$work/list" | head -n 1)"
+  echo "= $n$([ "$n" = 1000 ] && echo ' and more') keys begin with $1, as $(grep -o '<Key>[^<]*' "$work/list" | sed 's/<Key>//;q')"
 }
 
 # --- lag
@@ -243,25 +249,35 @@ rules_healthy() {
   echo "= $(curl -fs "$prometheus/api/v1/rules" | jq '[.data.groups[].rules[] | select(.type == "alerting")] | length') alerting rules in $(curl -fs "$prometheus/api/v1/rules" | jq '[.data.groups[] | select(any(.rules[]; .type == "alerting"))] | length') groups"
 }
 
-# dashboards_have_data asks the own Prometheus every query, with Grafana's variables put in.
+# dashboards_have_data asks the own Prometheus every query, with Grafana's variables put in. A panel of errors has a query for their
+# sum, 0 while there are none, and one for each kind of them, of which there may be none.
 dashboards_have_data() {
-  local file expr n=0 empty=0
+  local file panel expr n=0 none=0 missing=0 found quiet
   for file in grafana/dashboards/*.json; do
-    while IFS= read -r expr; do
-      n=$((n + 1))
-      # Prices are variables with a number as default; all others choose among labels' values.
-      expr=$(jq -rn --slurpfile d "$file" --arg e "$expr" '
-        def value: if .type == "textbox" or .type == "constant" or .type == "custom"
-          then (.current.value // .query) | if type == "object" then .query // .value else . end | tostring else ".*" end;
-        ($e | gsub("\\$__rate_interval|\\$\\{__rate_interval\\}|\\$__interval|\\$\\{__interval\\}"; "1m") | gsub("\\$__range|\\$\\{__range\\}"; "5m")) as $e
-        | reduce ([$d[0].templating.list[] | select(.type != "datasource")] | sort_by(-(.name | length)))[] as $v ($e;
-            gsub("\\$\\{" + $v.name + "(:[a-z]+)?\\}|\\$" + $v.name + "\\b"; $v | value))')
-      if [ "$(query "$prometheus" "$expr")" = 0 ]; then
-        empty=$((empty + 1))
-        echo "${file##*/}: no data for $expr"
+    while IFS= read -r panel; do
+      found=0 quiet=()
+      while IFS= read -r expr; do
+        n=$((n + 1))
+        if [ "$(query "$prometheus" "$expr")" = 0 ]; then quiet+=("$expr"); else found=1; fi
+      done < <(jq -r --slurpfile d "$file" "$grafana_variables"' .targets[] | .expr | gsub("\\n"; " ") | filled' <<<"$panel")
+      if [ ${#quiet[@]} -gt 0 ] && [ $found = 0 ]; then
+        missing=$((missing + 1))
+        printf '%s: panel %s has no data for %s\n' "${file##*/}" "$(jq .title <<<"$panel")" "${quiet[@]}"
       fi
-    done < <(jq -r '.. | objects | select(has("expr") and has("refId")) | .expr | gsub("\n"; " ")' "$file")
+      none=$((none + ${#quiet[@]}))
+    done < <(jq -c '.. | objects | select(has("targets") and has("title"))' "$file")
   done
-  echo "= $n queries of $(find grafana/dashboards -name "*.json" | wc -l) dashboards"
-  [ $empty -eq 0 ] && [ $n -gt 0 ]
+  echo "= $n queries of $(find grafana/dashboards -name '*.json' | wc -l) dashboards; $none tell kinds of trouble and found none"
+  [ $missing -eq 0 ] && [ $n -gt 0 ]
 }
+
+# What jq puts in for Grafana's variables: a value that was typed in (a price) as it is, for all that choose among labels' values
+# any value.
+# shellcheck disable=SC2016 # $ is jq's
+grafana_variables='
+  def chosen: if .type == "textbox" or .type == "constant" or .type == "custom"
+    then (.current.value // .query) | if type == "object" then .query // .value else . end | tostring else ".*" end;
+  def filled: gsub("\\$\\{?__rate_interval\\}?|\\$\\{?__interval\\}?"; "1m") | gsub("\\$\\{?__range\\}?"; "5m")
+    | reduce ([$d[0].templating.list[] | select(.type != "datasource")] | sort_by(-(.name | length)))[] as $v (.;
+        gsub("\\$\\{" + $v.name + "(:[a-z]+)?\\}|\\$" + $v.name + "\\b"; $v | chosen));
+'

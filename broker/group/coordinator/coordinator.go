@@ -23,7 +23,7 @@ type Coordinator struct {
 	done   chan struct{} // closed when Run has returned
 	loads  chan struct{} // capacity loads: shards being read
 	groups atomic.Int64  // of all shards
-	ready  atomic.Int64  // shards that were read
+	ready  readyShards
 	topics atomic.Pointer[group.Topics]
 	config atomic.Pointer[Configs]
 

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"sync"
 
 	"github.com/streamhouse/streamhouse/broker/group"
 )
@@ -110,12 +111,26 @@ func (s *shard) isReady(ready bool) {
 	if s.ready.Swap(ready) == ready {
 		return
 	}
-	by := int64(1)
+	by := 1
 	if !ready {
 		by = -1
 	}
-	n := s.c.ready.Add(by)
-	if s.c.cfg.Hooks.Shards != nil {
-		s.c.cfg.Hooks.Shards(int(n))
+	s.c.ready.add(by, s.c.cfg.Hooks.Shards)
+}
+
+// readyShards counts the shards that were read.
+type readyShards struct {
+	mu sync.Mutex
+	n  int
+}
+
+// add changes the number and tells it. Under one lock: of two shards that get ready at once the one that counted first could
+// otherwise tell last, and its number would stay.
+func (r *readyShards) add(by int, tell func(n int)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.n += by
+	if tell != nil {
+		tell(r.n)
 	}
 }

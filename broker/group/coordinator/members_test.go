@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,34 +32,34 @@ func TestMembersAreTold(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
-		rung := 0
-		follow := func(c *Config) { c.Hooks.Members = func() { rung++ } }
+		var rung atomic.Int32
+		follow := func(c *Config) { c.Hooks.Members = func() { rung.Add(1) } }
 		a := w.start(follow)
 		require.Empty(t, a.TakeMembers(t.Context()))
 		a.acquire()
-		require.Positive(t, rung)
+		require.Positive(t, rung.Load())
 		groups, whole, led := a.taken()
 		require.Empty(t, groups)
 		require.Equal(t, []int32{0, 1, 2}, whole, "read a moment ago")
 		require.Equal(t, whole, led)
 
-		rung = 0
+		rung.Store(0)
 		m, other := a.member("g"), a.member(besides("g"))
 		require.NoError(t, m.join())
 		require.NoError(t, other.join())
-		require.Positive(t, rung)
+		require.Positive(t, rung.Load())
 		groups, whole, led = a.taken()
 		require.Equal(t, map[string]int{"g": 1, besides("g"): 1}, groups)
 		require.Empty(t, whole)
 		require.Equal(t, []int32{0, 1, 2}, led)
 
 		// A heartbeat and a commit change no member.
-		rung = 0
+		rung.Store(0)
 		require.NoError(t, m.heartbeat())
 		require.NoError(t, m.commit(0, 1))
 		groups, _, _ = a.taken()
 		require.Empty(t, groups)
-		require.Zero(t, rung)
+		require.Zero(t, rung.Load())
 
 		// Another broker is told in full, this one knows nothing any more.
 		a.fence()

@@ -9,6 +9,7 @@ import (
 	"net"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"github.com/streamhouse/streamhouse/broker"
 	"github.com/streamhouse/streamhouse/catalog"
@@ -134,11 +135,19 @@ func (n *Node) ready(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := n.catalog.Ping(ctx); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, pingWithin)
+	defer cancel()
+	switch err := n.catalog.Ping(ctx); {
+	case err != nil && ctx.Err() != nil:
+		return fmt.Errorf("the catalog does not answer within %v: %w", pingWithin, err)
+	case err != nil:
 		return fmt.Errorf("the catalog does not take writes: %w", err)
 	}
 	return nil
 }
+
+// pingWithin is how long the catalog may take to answer whether it is there: less than who asks for /ready waits for the reason.
+const pingWithin = 1500 * time.Millisecond
 
 func (n *Node) countLeases() {
 	if !n.watch.on() {
