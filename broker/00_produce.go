@@ -56,6 +56,8 @@ type produceWait struct {
 func (b *Broker) startProduce(ctx context.Context, r *request) *produceCall {
 	req := r.body.(*kmsg.ProduceRequest)
 	c := &produceCall{acks: req.Acks, resp: kmsg.NewPtrProduceResponse()}
+	r.trace.phase(phaseAppend)
+	ctx = r.trace.context(ctx)
 	c.resp.Version = r.version
 	timeout := min(time.Duration(max(req.TimeoutMillis, 0))*time.Millisecond, b.cfg.Limits.ProduceTimeout)
 	if req.Acks == 0 || req.Acks == 1 && timeout == 0 {
@@ -101,6 +103,7 @@ func (b *Broker) startProduce(ctx context.Context, r *request) *produceCall {
 			}
 		}
 	}
+	r.trace.phase(phaseCommit)
 	return c
 }
 
@@ -269,7 +272,7 @@ func (b *Broker) produce(ctx context.Context, r *request) (kmsg.Response, error)
 		took, im := time.Since(r.received), b.topics.load()
 		for i := range c.resp.Topics {
 			if t, _ := b.findTopic(im, r.version >= 13, c.resp.Topics[i].Topic, c.resp.Topics[i].TopicID); t != nil {
-				b.obs.ProduceAnswered(t.Name, took)
+				b.obs.ProduceAnswered(t.Name, took, r.trace.id())
 			}
 		}
 	}

@@ -49,6 +49,7 @@ type fetchRun struct {
 	b         *Broker
 	ctx       context.Context // lives for one call of Broker.fetch
 	conn      *conn
+	trace     *following          // nil: nobody follows the request
 	reader    *attribution.Client // nil: nobody wants to know
 	fleet     *fleet
 	near      *placer // of partitions for a client in another rack; nil: the client stays
@@ -78,7 +79,7 @@ func (b *Broker) fetch(ctx context.Context, r *request) (kmsg.Response, error) {
 		return a, nil
 	}
 	f := &fetchRun{
-		b: b, ctx: ctx, conn: r.conn, began: now, s: s, version: r.version, full: full, answer: a,
+		b: b, ctx: r.trace.context(ctx), trace: r.trace, conn: r.conn, began: now, s: s, version: r.version, full: full, answer: a,
 		committed: req.IsolationLevel == readCommitted, reader: b.readerOf(r),
 	}
 	f.findNear(req)
@@ -173,6 +174,7 @@ func (f *fetchRun) settle() {
 // run examines, and waits while there is too little to answer.
 func (f *fetchRun) run(minBytes int, wait time.Duration, began time.Time) error {
 	minBytes = min(minBytes, f.maxBytes)
+	f.trace.phase(phaseRead)
 	s := f.s
 	if s.watcher != nil && !f.full {
 		s.takeMoved(func(*sessionPart) {}) // marked dirty, examined below
@@ -196,8 +198,10 @@ func (f *fetchRun) run(minBytes int, wait time.Duration, began time.Time) error 
 	t := time.NewTimer(left)
 	defer t.Stop()
 	for !enough() {
+		f.trace.phase(phaseWait)
 		select {
 		case <-s.watcher.C():
+			f.trace.phase(phaseRead)
 			f.until = time.Now().Add(gatherWithin)
 			s.takeMoved(f.examine)
 		case <-t.C:
@@ -503,7 +507,7 @@ func (f *fetchRun) observe(took time.Duration) {
 	var last *topic
 	for _, p := range f.touched {
 		if p.topic != nil && p.topic != last {
-			f.b.obs.FetchAnswered(p.topic.Name, took)
+			f.b.obs.FetchAnswered(p.topic.Name, took, f.trace.id())
 			last = p.topic
 		}
 	}

@@ -26,6 +26,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Observer's hooks may be nil.
 	Observer Observer
+	// Tracer follows requests; nil: none are traced.
+	Tracer Tracer
 
 	// Leases are those of the engine behind Log, which tell which groups this broker coordinates; nil: it has no groups.
 	Leases coordinator.Leases
@@ -122,15 +124,16 @@ type Observer struct {
 	Produced func(topic string, partition int32, records, bytes int, wait time.Duration, code int16)
 	// ProduceRefused: a partition of a Produce was refused before it was appended.
 	ProduceRefused func(topic string, code int16)
-	// ProduceAnswered: request read to answer ready, once per topic.
-	ProduceAnswered func(topic string, took time.Duration)
+	// ProduceAnswered: request read to answer ready, once per topic. trace is the request's, or "".
+	ProduceAnswered func(topic string, took time.Duration, trace string)
 	// Fetched: so much of a partition was put into answers, for members of a group, or "": see package attribution. Some of it is told
 	// later. records are those from the offset asked for on.
 	Fetched func(group, topic string, partition int32, records, bytes int)
 	// GroupGone: a group that Fetched was told of does not exist any more, or none of its members has fetched for minutes.
 	GroupGone func(group string)
-	// FetchAnswered: request read to answer ready, long-poll wait included, once per topic in the answer.
-	FetchAnswered func(topic string, took time.Duration)
+	// FetchAnswered: request read to answer ready, long-poll wait included, once per topic in the answer. trace is the
+	// request's, or "".
+	FetchAnswered func(topic string, took time.Duration, trace string)
 }
 
 const (

@@ -33,6 +33,8 @@ type request struct {
 	frame       frame
 	// early is what the reader already did for a pipelined request.
 	early *produceCall
+	// trace is who follows the request; nil: nobody does.
+	trace *following
 	// unsupported: an ApiVersions request of a version we do not know.
 	unsupported bool
 }
@@ -125,6 +127,7 @@ func (c *conn) accept(fr frame) (r *request, err error) {
 		c.frames.releaseMemory(&r.frame)
 	}
 	c.open.Add(1)
+	c.b.follow(r)
 	switch {
 	case r.api.changes:
 		c.changing.Add(1)
@@ -188,7 +191,9 @@ func (c *conn) write() {
 	failed := false
 	for r := range c.queue {
 		if !failed && c.ctx.Err() == nil {
-			if err := c.answer(r); err != nil {
+			err := c.answer(r)
+			r.trace.answered(err)
+			if err != nil {
 				failed = true
 				c.writeFailed(r, err)
 				c.abort()
@@ -216,6 +221,7 @@ func (c *conn) finish(r *request) {
 	}
 	c.frames.release(r.frame)
 	r.frame = frame{}
+	r.trace.finish()
 	c.open.Add(-1)
 }
 
@@ -233,6 +239,7 @@ func (c *conn) answer(r *request) (err error) {
 			release = f.release
 		}
 	}
+	r.trace.ready(c.b, r, resp, code)
 	if c.b.obs.Request != nil {
 		c.b.obs.Request(r.api.name, code, time.Since(r.received))
 	}

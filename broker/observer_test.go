@@ -26,9 +26,9 @@ func TestObserverHearsEverything(t *testing.T) {
 				note("produced "+topic+" "+names(code), n)
 			},
 			ProduceRefused:  func(topic string, code int16) { note("refused "+topic+" "+names(code), 1) },
-			ProduceAnswered: func(topic string, _ time.Duration) { note("answered "+topic, 1) },
+			ProduceAnswered: func(topic string, _ time.Duration, _ string) { note("answered "+topic, 1) },
 			Fetched:         func(group, topic string, _ int32, n, _ int) { note("fetched "+topic+" by "+group, n) },
-			FetchAnswered:   func(topic string, _ time.Duration) { note("fetch answered "+topic, 1) },
+			FetchAnswered:   func(topic string, _ time.Duration, _ string) { note("fetch answered "+topic, 1) },
 		}
 	})
 	id := tb.topic("t", 1)

@@ -74,10 +74,11 @@ type TopicConsumer struct {
 	groups      map[string]*GroupConsumer // guarded by series.mu of the parent
 }
 
-// PollDuration observes one Fetch request for this topic, long-poll wait included.
-func (t *TopicConsumer) PollDuration(d time.Duration) {
+// PollDuration observes one Fetch request for this topic, long-poll wait included. A trace id, unless it is empty,
+// becomes the exemplar.
+func (t *TopicConsumer) PollDuration(d time.Duration, traceID string) {
 	if t != nil {
-		t.pollSeconds.Observe(d.Seconds())
+		observe(t.pollSeconds, d, traceID)
 	}
 }
 

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -85,6 +87,19 @@ func (b *builder) histogram(name, help string, buckets []float64) prometheus.Obs
 	b.reg.MustRegister(h)
 	return h
 }
+
+// observe observes a duration, with the trace that is an example of it where there is one. Only scrapes that ask for
+// OpenMetrics show it.
+func observe(o prometheus.Observer, d time.Duration, traceID string) {
+	if e, ok := o.(prometheus.ExemplarObserver); ok && traceID != "" {
+		e.ObserveWithExemplar(d.Seconds(), prometheus.Labels{exemplarTrace: traceID})
+		return
+	}
+	o.Observe(d.Seconds())
+}
+
+// exemplarTrace is the label of exemplars, as Grafana and Prometheus know it.
+const exemplarTrace = "trace_id"
 
 // Label names.
 const (

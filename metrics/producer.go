@@ -134,10 +134,11 @@ func (t *TopicProducer) Sent(p *PartitionProducer, records, bytes int) {
 	}
 }
 
-// SendDuration observes one Produce request for this topic, from request read to answer ready.
-func (t *TopicProducer) SendDuration(d time.Duration) {
+// SendDuration observes one Produce request for this topic, from request read to answer ready. A trace id, unless it is
+// empty, becomes the exemplar.
+func (t *TopicProducer) SendDuration(d time.Duration, traceID string) {
 	if t != nil {
-		t.sendSeconds.Observe(d.Seconds())
+		observe(t.sendSeconds, d, traceID)
 	}
 }
 

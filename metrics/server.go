@@ -147,6 +147,7 @@ func (s *Server) handler() http.Handler {
 			ErrorLog:            scrapeLog{s.opts.Logger},
 			MaxRequestsInFlight: maxScrapes,
 			Timeout:             scrapeTimeout,
+			EnableOpenMetrics:   true, // for who asks: exemplars are in no other format
 		})
 		mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 			s.opts.Metrics.Agent.Ready(s.check(r.Context()) == nil)

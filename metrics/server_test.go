@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -74,6 +75,48 @@ func TestServerAnswers(t *testing.T) {
 	require.NoError(t, err2)
 	require.NoError(t, res.Body.Close())
 	require.Equal(t, 405, res.StatusCode)
+}
+
+// samplesOf are the names of samples in an answer, and its content type.
+func samplesOf(t *testing.T, url, accept string) (names map[string]bool, contentType, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/metrics", http.NoBody)
+	require.NoError(t, err)
+	req.Header.Set("Accept", accept)
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	names = map[string]bool{}
+	for line := range strings.Lines(string(b)) {
+		if !strings.HasPrefix(line, "#") {
+			name, _, _ := strings.Cut(line, " ")
+			name, _, _ = strings.Cut(name, "{")
+			names[name] = true
+		}
+	}
+	return names, res.Header.Get("Content-Type"), string(b)
+}
+
+func TestOpenMetricsIsForThoseWhoAskAndNamesTheSameSamples(t *testing.T) {
+	m := New(Options{})
+	touchAll(m, "orders")
+	const id = "0123456789abcdef0123456789abcdef"
+	m.Producer.Topic("orders").SendDuration(3*time.Millisecond, id)
+	m.Consumer.Topic("orders").PollDuration(3*time.Millisecond, id)
+	url := startServer(t, ServerOptions{Metrics: m})
+	text, kind, body := samplesOf(t, url, "")
+	require.True(t, strings.HasPrefix(kind, "text/plain;"), kind)
+	require.NotContains(t, body, id)
+	open, kind, body := samplesOf(t, url, "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+	require.True(t, strings.HasPrefix(kind, "application/openmetrics-text;"), kind)
+	require.Equal(t, text, open)
+	require.NotContains(t, body, "_total_total")
+	require.True(t, strings.HasSuffix(body, "# EOF\n"))
+	for _, family := range []string{"producer_send_duration_seconds", "consumer_poll_duration_seconds"} {
+		require.Regexp(t, `streamhouse_`+family+`_bucket\{topic="orders",le="0\.004"\} 2 # \{trace_id="`+id+`"\} 0\.003 \d+\.`, body)
+	}
 }
 
 func TestServerServesProfilesWhenAsked(t *testing.T) {

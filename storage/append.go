@@ -29,6 +29,7 @@ func (e *Engine) Append(ctx context.Context, tp catalog.TopicPartition, batch []
 	if p == nil {
 		return Pending{}, e.absent(tp)
 	}
+	who := e.following(ctx)
 	for {
 		p.mu.Lock()
 		t := p.mu.term
@@ -47,7 +48,7 @@ func (e *Engine) Append(ctx context.Context, tp catalog.TopicPartition, batch []
 			p.mu.Unlock()
 			return Pending{}, fmt.Errorf("append to %s: lease not renewed in time: %w", tp, ErrNotLeader)
 		}
-		pending, room, err := t.appendLocked(p, batch, &h, frame)
+		pending, room, err := t.appendLocked(p, batch, &h, frame, who)
 		reign := p.reignLocked()
 		p.mu.Unlock()
 		if errors.Is(err, ErrOutOfOrderSequence) || errors.Is(err, ErrInvalidProducerEpoch) {
@@ -67,8 +68,8 @@ func (e *Engine) Append(ctx context.Context, tp catalog.TopicPartition, batch []
 	}
 }
 
-// appendLocked does the work under p.mu. A channel returned is closed when there may be room again.
-func (t *term) appendLocked(p *partition, batch []byte, h *recordbatch.Header, frame *slab.Buf) (Pending, <-chan struct{}, error) {
+// appendLocked does the work under p.mu, for who follows it. A channel returned is closed when there may be room again.
+func (t *term) appendLocked(p *partition, batch []byte, h *recordbatch.Header, frame *slab.Buf, who any) (Pending, <-chan struct{}, error) {
 	n := h.LastOffsetDelta + 1
 	meta := segment.Batch{
 		Offsets: n, Records: h.NumRecords, Length: int32(len(batch)), MaxTimestamp: h.MaxTimestamp,
@@ -94,7 +95,7 @@ func (t *term) appendLocked(p *partition, batch []byte, h *recordbatch.Header, f
 		}
 	}
 	meta.BaseOffset = p.mu.next
-	f, room := t.put(p, batch, meta, frame)
+	f, room := t.put(p, batch, meta, frame, who)
 	if f == nil {
 		if room == nil {
 			return Pending{}, nil, fmt.Errorf("append to %s: broker epoch is ending: %w", p.tp, ErrNotLeader)
@@ -125,7 +126,7 @@ var landed = func() *flight {
 
 // put adds the batch to the open object; p.mu is held, which keeps a partition's batches in offset order. Nil, nil
 // means that the term is ending.
-func (t *term) put(p *partition, batch []byte, meta segment.Batch, frame *slab.Buf) (*flight, <-chan struct{}) {
+func (t *term) put(p *partition, batch []byte, meta segment.Batch, frame *slab.Buf, who any) (*flight, <-chan struct{}) {
 	now := time.Now()
 	size := int64(len(batch))
 	t.mu.Lock()
@@ -154,6 +155,7 @@ func (t *term) put(p *partition, batch []byte, meta segment.Batch, frame *slab.B
 	recordbatch.SetBaseOffset(batch, meta.BaseOffset)
 	recordbatch.SetLeaderEpoch(batch, p.mu.leaderEpoch)
 	o.add(entry{p: p, batch: batch, meta: meta, leaderEpoch: p.mu.leaderEpoch, at: now}, frame, t.e.cfg.Pool)
+	o.follow(who)
 	t.mu.uncommitted += size
 	return o.flight, nil
 }

@@ -123,6 +123,7 @@ func (t *term) apply(ctx context.Context, objs []*openObject, at time.Time, took
 	t.buffered(-freed)
 	for _, o := range objs {
 		close(o.flight.done)
+		o.ended(nil)
 	}
 	b.ring()
 	t.committed(objs[len(objs)-1].row.Last)

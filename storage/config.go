@@ -24,6 +24,8 @@ type Config struct {
 	Pool       *slab.Pool
 	Logger     *slog.Logger
 	Hooks      Hooks
+	// Tracer follows appends that are traced; nil: none are.
+	Tracer Tracer
 
 	// Registration is what this broker says of itself; the engine fills Incarnation anew for each term.
 	Registration catalog.Registration

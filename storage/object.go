@@ -30,10 +30,13 @@ type openObject struct {
 	bytes   int64
 	extents int // upper bound: changes of partition
 	began   time.Time
+	// followed are those who follow an append in it.
+	followed []any
 
 	// From the seal on.
 	seq      catalog.Sequence
 	sealedAt time.Time
+	trace    FlushTrace // nil: nobody follows it
 
 	// From the upload on.
 	row      catalog.TailEntry

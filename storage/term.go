@@ -248,6 +248,7 @@ func (t *term) abandon() {
 		}
 		o.flight.err = fmt.Errorf("broker epoch %d ended before the commit: %w", t.epoch, ErrNotLeader)
 		close(o.flight.done)
+		o.ended(o.flight.err)
 		for _, f := range o.frames {
 			f.Release()
 		}

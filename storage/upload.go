@@ -17,6 +17,7 @@ func (t *term) upload(ctx context.Context, o *openObject) {
 		hook(1)
 		defer hook(-1)
 	}
+	ctx = o.traced(ctx, t.e.cfg.Tracer)
 	var b segment.Builder
 	built, err := o.layout(&b)
 	if err != nil { // a defect: nothing from outside decides over the layout
@@ -54,8 +55,10 @@ func (t *term) upload(ctx context.Context, o *openObject) {
 			return
 		}
 	}
+	o.row = row
+	o.stored(u.tries)
 	t.mu.Lock()
-	o.row, o.uploaded, o.took = row, true, time.Since(o.sealedAt)
+	o.uploaded, o.took = true, time.Since(o.sealedAt)
 	t.mu.Unlock()
 	select {
 	case t.ready <- struct{}{}:

@@ -71,5 +71,10 @@ func printConfig(a *app, cfg config.Config) error {
 	}
 	p.printf("log-level: %s\nlog-format: %s\npprof: %v\nmax-partition-metrics: %d\n",
 		cfg.LogLevel, format, cfg.Pprof, cfg.MaxPartitionMetrics)
+	traces := "off"
+	if cfg.TracingEndpoint != nil {
+		traces = cfg.TracingEndpoint.Redacted()
+	}
+	p.printf("tracing-endpoint: %s\ntracing-sample: %v\n", traces, cfg.TracingSample)
 	return p.result()
 }

@@ -193,8 +193,8 @@ func choicesWork(t *testing.T, p *prometheus, boards []board) {
 				found, err := p.ask(t.Context(), one.in(t, q.Expr), time.Now().Add(-window), time.Now(), time.Second)
 				require.NoError(t, err)
 				for _, s := range found {
-					assert.Contains(t, []string{"", "orders"}, s.Labels["topic"], "%s: %s", panel.Title, q.Expr)
-					assert.Contains(t, []string{"", "billing"}, s.Labels["group_id"], "%s: %s", panel.Title, q.Expr)
+					assert.Contains(t, []string{"", "orders", "nothing"}, s.Labels["topic"], "%s: %s", panel.Title, q.Expr)
+					assert.Contains(t, []string{"", "billing", "nobody"}, s.Labels["group_id"], "%s: %s", panel.Title, q.Expr)
 				}
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -49,6 +50,9 @@ type Config struct {
 	Pprof               bool
 	Metrics             bool
 	MaxPartitionMetrics int
+
+	TracingEndpoint *url.URL // nil: nothing is traced
+	TracingSample   float64  // share of requests
 }
 
 const (
@@ -81,6 +85,7 @@ func (f Flags) resolve(interfaces func() ([]net.Addr, error)) (Config, error) {
 		MaxRequestBytes: int64(f.MaxRequestBytes), MemoryLimit: int64(f.MemoryLimit),
 		BrokerID: f.BrokerID, Rack: f.Rack, ShutdownTimeout: f.ShutdownTimeout,
 		LogJSON: f.LogFormat == "json", Pprof: f.Pprof, Metrics: f.Metrics != "off", MaxPartitionMetrics: f.MaxPartitionMetrics,
+		TracingSample: f.TracingSample,
 	}
 	var errs []error
 	var err error
@@ -122,6 +127,9 @@ func (f Flags) resolve(interfaces func() ([]net.Addr, error)) (Config, error) {
 	c.CacheBytes = int64(orShare(f.CacheBytes, f.MemoryLimit/8))
 	c.TailCacheBytes = int64(orShare(f.TailCacheBytes, f.MemoryLimit/8))
 	c.BufferBytes = int64(orShare(f.BufferBytes, f.MemoryLimit/4))
+	if c.TracingEndpoint, err = tracingEndpoint(f.TracingEndpoint); err != nil {
+		errs = append(errs, err)
+	}
 	c.Group, c.OffsetCommitTimeout = f.group(), f.OffsetsCommitTimeout
 	errs = append(errs, f.checkLimits(c)...)
 	errs = append(errs, f.checkGroups()...)
@@ -166,6 +174,7 @@ func (f Flags) checkLimits(c Config) (errs []error) {
 	bad(f.BrokerID >= -1, "--broker-id %d: want 0 or more, or -1 for the catalog's choice", f.BrokerID)
 	bad(f.ShutdownTimeout > 0, "--shutdown-timeout %v: must be above 0", f.ShutdownTimeout)
 	bad(f.MaxPartitionMetrics >= 1, "--max-partition-metrics %d: want 1 or more", f.MaxPartitionMetrics)
+	bad(f.TracingSample >= 0 && f.TracingSample <= 1, "--tracing-sample %v: want 0 to 1", f.TracingSample) // nor NaN
 	return errs
 }
 
@@ -214,4 +223,21 @@ func httpAddr(s string) (string, error) {
 		return "", fmt.Errorf("--http-addr: %w", err)
 	}
 	return a.String(), nil
+}
+
+// tracingEndpoint reads where traces go; nil for nowhere. Its errors do not repeat what was given: it may hold a password.
+func tracingEndpoint(s string) (*url.URL, error) {
+	if s == "" || s == "off" {
+		return nil, nil
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return nil, errors.New("--tracing-endpoint: the URL does not parse")
+	case u.Scheme != "http" && u.Scheme != "https", u.Host == "":
+		return nil, errors.New("--tracing-endpoint: want http://HOST:PORT or https://HOST:PORT")
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, errors.New("--tracing-endpoint: the URL must not have a query or fragment")
+	}
+	return u, nil
 }

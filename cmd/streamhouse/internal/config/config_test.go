@@ -71,6 +71,7 @@ func TestDefaults(t *testing.T) {
 		MaxConnections: 10000, MaxConnectionsPerIP: 5000, MaxRequestBytes: 100 << 20,
 		MemoryLimit: 384 << 20, CacheBytes: 48 << 20, TailCacheBytes: 48 << 20, BufferBytes: 96 << 20,
 		BrokerID: -1, ShutdownTimeout: 20 * time.Second, LogLevel: slog.LevelInfo, Metrics: true, MaxPartitionMetrics: 10000,
+		TracingSample: 0.01,
 	}, c)
 }
 
@@ -238,6 +239,13 @@ func TestBadSettings(t *testing.T) {
 		{"--broker-id=-2", "--broker-id"},
 		{"--shutdown-timeout=0s", "--shutdown-timeout"},
 		{"--max-partition-metrics=0", "--max-partition-metrics"},
+		{"--tracing-endpoint=127.0.0.1:4318", "--tracing-endpoint"},
+		{"--tracing-endpoint=grpc://user:secret@x:4317", "want http://HOST:PORT"},
+		{"--tracing-endpoint=http://user:secret@x:1/%zz", "does not parse"},
+		{"--tracing-endpoint=http://x:1?y=secret", "query"},
+		{"--tracing-sample=1.1", "--tracing-sample"},
+		{"--tracing-sample=-0.1", "--tracing-sample"},
+		{"--tracing-sample=NaN", "--tracing-sample"},
 		{"--listener=x", "want NAME=BIND@ADVERTISED"},
 		{"--listener=a b=127.0.0.1:1", "letters, digits"},
 		{"--listener==127.0.0.1:1", "the name must have"},

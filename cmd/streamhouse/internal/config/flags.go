@@ -49,9 +49,11 @@ type Flags struct {
 	Rack            string        `group:"identity" env:"STREAMHOUSE_RACK" placeholder:"NAME" help:"The rack or zone, for clients that prefer a near broker."`
 	ShutdownTimeout time.Duration `group:"identity" env:"STREAMHOUSE_SHUTDOWN_TIMEOUT" default:"20s" placeholder:"DURATION" help:"How long a stop may take to finish what was accepted (default ${default})."`
 
-	LogLevel            string `group:"telemetry" env:"STREAMHOUSE_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"debug, info, warn or error (default ${default})."`
-	LogFormat           string `group:"telemetry" env:"STREAMHOUSE_LOG_FORMAT" default:"text" enum:"text,json" placeholder:"FORMAT" help:"text or json (default ${default})."`
-	Pprof               bool   `group:"telemetry" env:"STREAMHOUSE_PPROF" help:"Serve Go profiles under /debug/pprof of --http-addr."`
-	Metrics             string `group:"telemetry" env:"STREAMHOUSE_METRICS" default:"on" enum:"on,off" placeholder:"on|off" help:"Measure what the broker does, for /metrics; off measures nothing (default ${default})."`
-	MaxPartitionMetrics int    `group:"telemetry" env:"STREAMHOUSE_MAX_PARTITION_METRICS" default:"10000" placeholder:"N" help:"Partitions with metric series of their own; above that they share one per topic (default ${default})."`
+	LogLevel            string  `group:"telemetry" env:"STREAMHOUSE_LOG_LEVEL" default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"debug, info, warn or error (default ${default})."`
+	LogFormat           string  `group:"telemetry" env:"STREAMHOUSE_LOG_FORMAT" default:"text" enum:"text,json" placeholder:"FORMAT" help:"text or json (default ${default})."`
+	Pprof               bool    `group:"telemetry" env:"STREAMHOUSE_PPROF" help:"Serve Go profiles under /debug/pprof of --http-addr."`
+	Metrics             string  `group:"telemetry" env:"STREAMHOUSE_METRICS" default:"on" enum:"on,off" placeholder:"on|off" help:"Measure what the broker does, for /metrics; off measures nothing (default ${default})."`
+	TracingEndpoint     string  `group:"telemetry" env:"STREAMHOUSE_TRACING_ENDPOINT" placeholder:"URL" help:"Send OpenTelemetry traces of some Produce and Fetch requests to this collector, OTLP over HTTP, as http://127.0.0.1:4318 (default none)."`
+	TracingSample       float64 `group:"telemetry" env:"STREAMHOUSE_TRACING_SAMPLE" default:"0.01" placeholder:"RATIO" help:"Share of requests that are traced, 0 to 1 (default ${default})."`
+	MaxPartitionMetrics int     `group:"telemetry" env:"STREAMHOUSE_MAX_PARTITION_METRICS" default:"10000" placeholder:"N" help:"Partitions with metric series of their own; above that they share one per topic (default ${default})."`
 }

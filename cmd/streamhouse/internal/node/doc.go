@@ -30,6 +30,12 @@
 // change, since hooks that tell of changes may overtake each other. Caches are asked before a scrape what they hold and
 // have dropped: reads and commits pay nothing for it, and a cache emptied in whatever way is seen to be empty.
 //
+// # Tracing
+//
+// With --tracing-endpoint a tracer is asked by the broker which requests to follow, told by the engine into which log objects
+// they went, and lies around the store to see what is asked for them. It ends after the engine, so that the last commits are
+// in it, and before HTTP.
+//
 // # Rest
 //
 // Ten seconds after the last traffic, fold or merge, memory is given back to the system; a minute after the last traffic

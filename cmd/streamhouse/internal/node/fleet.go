@@ -158,8 +158,15 @@ func (f *fleet) ready() error {
 	switch {
 	case !known:
 		return errors.New("the broker's registration is not seen yet")
-	case v.Free() > 0 && !own.Draining && len(f.engine.Held()) == 0:
+	case own.Draining || len(f.engine.Held()) > 0:
+		return nil
+	case v.Free() > 0:
 		return errors.New("the broker holds no leases while some are free")
+	}
+	for l := range v.All() {
+		if l.Holder == own.Epoch {
+			return errors.New("the broker is taking its leases over, and leads nothing yet")
+		}
 	}
 	return nil
 }

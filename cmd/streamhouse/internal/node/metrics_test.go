@@ -377,8 +377,8 @@ func TestHooksOfUnknownTopics(t *testing.T) {
 		b.Fetched("", "a", tp.Partition, 1, 1)
 		b.Fetched("g", "a", tp.Partition, 1, 1)
 	}
-	b.ProduceAnswered("a", time.Second)
-	b.FetchAnswered("a", time.Second)
+	b.ProduceAnswered("a", time.Second, "")
+	b.FetchAnswered("a", time.Second, "")
 	require.Empty(t, o.values(t, "streamhouse_producer_records_sent_total"))
 	require.Empty(t, o.values(t, "streamhouse_consumer_bytes_consumed_total"))
 }
@@ -448,10 +448,10 @@ func TestHooksAllocateNothing(t *testing.T) {
 		h.CacheHit(3)
 		h.CacheMiss(3)
 		b.Produced("a", 1, 1, 100, time.Millisecond, 0)
-		b.ProduceAnswered("a", time.Millisecond)
+		b.ProduceAnswered("a", time.Millisecond, "")
 		b.Fetched("", "a", 1, 1, 100)
 		b.Fetched("g", "a", 1, 1, 100)
-		b.FetchAnswered("a", time.Millisecond)
+		b.FetchAnswered("a", time.Millisecond, "")
 		b.Request("Produce", 0, time.Millisecond)
 	}))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/streamhouse/streamhouse/broker"
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/config"
+	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/tracing"
 	"github.com/streamhouse/streamhouse/metrics"
 	"github.com/streamhouse/streamhouse/storage"
 	"github.com/streamhouse/streamhouse/storage/objstore"
@@ -27,6 +28,7 @@ type Node struct {
 	log     *slog.Logger
 	metrics *metrics.Metrics
 	watch   *observer
+	tracer  *tracing.Tracer // nil: nothing is traced
 
 	catalog   catalog.Catalog
 	source    catalog.Catalog // below the wrappers of catalog
@@ -61,6 +63,9 @@ func Start(ctx context.Context, cfg config.Config, version string, log *slog.Log
 	n.metrics.Groups.Tell(n.groups.counted)
 	n.watch = newObserver(n.metrics)
 	n.pool = slab.NewPool(cfg.BufferBytes / 4)
+	if cfg.TracingEndpoint != nil {
+		n.tracer = tracing.New(ctx, tracing.Options{Endpoint: cfg.TracingEndpoint, Ratio: cfg.TracingSample, Version: version, Logger: log})
+	}
 	for _, step := range []func(context.Context) error{n.openData, n.listen, n.identify, n.openEngine, n.openBroker} {
 		if err := step(ctx); err != nil {
 			return nil, err

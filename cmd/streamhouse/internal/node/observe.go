@@ -167,9 +167,9 @@ func (o *observer) brokerObserver() broker.Observer {
 			}
 		},
 		ProduceRefused: o.produceFailed,
-		ProduceAnswered: func(topic string, took time.Duration) {
+		ProduceAnswered: func(topic string, took time.Duration, trace string) {
 			if p := o.producerOf(o.byName(topic)); p != nil {
-				p.SendDuration(took)
+				p.SendDuration(took, trace)
 			}
 		},
 		Fetched: func(group, topic string, partition int32, records, bytes int) {
@@ -181,9 +181,9 @@ func (o *observer) brokerObserver() broker.Observer {
 		GroupGone:       o.groupGone,
 		OffsetCommitted: func(code int16, offsets int) { o.m.Groups.Committed(statusOf(code), offsets) },
 		Groups:          o.groupHooks(),
-		FetchAnswered: func(topic string, took time.Duration) {
+		FetchAnswered: func(topic string, took time.Duration, trace string) {
 			if c := o.consumerOf(o.byName(topic)); c != nil {
-				c.PollDuration(took)
+				c.PollDuration(took, trace)
 			}
 		},
 	}

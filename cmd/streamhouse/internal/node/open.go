@@ -63,6 +63,9 @@ func (n *Node) openData(ctx context.Context) error {
 	if n.store = store; n.watch.on() {
 		n.store = metered.New(store, n.watch.storeHooks())
 	}
+	if n.tracer != nil {
+		n.store = n.tracer.Store(n.store)
+	}
 	return nil
 }
 
@@ -112,6 +115,10 @@ func (n *Node) openEngine(ctx context.Context) (err error) {
 		cfg.Fleet, cfg.Controller = n.fleet.catalog, lease.ControllerLease()
 		cfg.Registration.TTL, cfg.Hooks = fleetTTL, n.fleet.engineHooks(cfg.Hooks)
 	}
+	if n.tracer != nil {
+		n.tracer.SetBroker(n.cfg.BrokerID)
+		cfg.Tracer = n.tracer
+	}
 	if n.engine, err = storage.Open(ctx, cfg); err != nil {
 		return fmt.Errorf("start the storage engine: %w", err)
 	}
@@ -142,6 +149,9 @@ func (n *Node) openBroker(ctx context.Context) error {
 	}
 	if n.fleet != nil {
 		cfg.Cluster, cfg.Members = n.fleet.cluster, n.fleet.catalog
+	}
+	if n.tracer != nil {
+		cfg.Tracer = n.tracer
 	}
 	if n.broker, err = broker.New(cfg); err != nil {
 		return fmt.Errorf("make the broker: %w", err)

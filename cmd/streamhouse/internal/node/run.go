@@ -77,6 +77,9 @@ func (n *Node) stop(ctx context.Context) error {
 		n.fleet.announce(catalog.Announcement{Leases: true}) //nolint:contextcheck // its registration has ended; sent in the background
 		n.fleet.stop()
 	}
+	if n.tracer != nil {
+		n.tracer.Shutdown(limit)
+	}
 	if n.http == nil {
 		return err
 	}
@@ -136,6 +139,9 @@ func (n *Node) abort(ctx context.Context) {
 	}
 	if n.fleet != nil {
 		n.fleet.stop()
+	}
+	if n.tracer != nil {
+		n.tracer.Shutdown(ctx)
 	}
 	n.closeAll()
 }

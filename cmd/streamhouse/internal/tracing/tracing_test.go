@@ -1,0 +1,144 @@
+package tracing
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	sdk "go.opentelemetry.io/otel/sdk/trace"
+	"go.uber.org/goleak"
+
+	"github.com/streamhouse/streamhouse/broker"
+	"github.com/streamhouse/streamhouse/storage/objstore"
+	"github.com/streamhouse/streamhouse/storage/objstore/memory"
+	"github.com/streamhouse/streamhouse/storage/objstore/objstoretest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func start(tb testing.TB, at string, ratio float64) *Tracer {
+	tb.Helper()
+	u, err := url.Parse(at)
+	require.NoError(tb, err)
+	tr := New(tb.Context(), Options{Endpoint: u, Ratio: ratio, Version: "test", Logger: slog.New(slog.DiscardHandler)})
+	tb.Cleanup(func() { tr.Shutdown(context.Background()) })
+	return tr
+}
+
+func nowhere(tb testing.TB) string {
+	tb.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	tb.Cleanup(s.Close)
+	return s.URL
+}
+
+func TestStoreConformance(t *testing.T) {
+	tr := start(t, nowhere(t), 1)
+	objstoretest.Run(t, func() objstore.Store { return tr.Store(memory.New()) })
+}
+
+func TestTheShareOfRequestsIsAsAsked(t *testing.T) {
+	at := nowhere(t)
+	for ratio, want := range map[float64][2]int{0: {0, 0}, 0.1: {800, 1200}, 1: {10_000, 10_000}} {
+		tr := start(t, at, ratio)
+		n := 0
+		for range 10_000 {
+			if r := tr.Begin(broker.TracedRequest{API: "Produce", Received: time.Now()}); r != nil {
+				r.End(broker.TraceOutcome{})
+				n++
+			}
+		}
+		require.GreaterOrEqual(t, n, want[0])
+		require.LessOrEqual(t, n, want[1])
+	}
+}
+
+func TestARequestThatIsNotChosenCostsNothing(t *testing.T) {
+	tr := start(t, nowhere(t), 0)
+	require.Zero(t, testing.AllocsPerRun(1000, func() {
+		if tr.Begin(broker.TracedRequest{API: "Produce"}) != nil || tr.Following(t.Context()) != nil {
+			t.Fatal("it is followed")
+		}
+	}))
+}
+
+func TestALongPollHasSoManySpansAndNoMore(t *testing.T) {
+	var bodies atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { bodies.Add(r.ContentLength) }))
+	t.Cleanup(s.Close)
+	tr := start(t, s.URL, 1)
+	r := tr.Begin(broker.TracedRequest{API: "Fetch", Received: time.Now()}).(*request)
+	store := tr.Store(memory.New())
+	for range 10_000 {
+		r.Phase("read")
+		_ = store.GetRange(r.Context(t.Context()), "k", 0, make([]byte, 1))
+	}
+	require.EqualValues(t, 10_000, r.gets.Load())
+	r.End(broker.TraceOutcome{})
+	tr.Shutdown(t.Context())
+	require.Positive(t, bodies.Load())
+	require.Less(t, bodies.Load(), int64(100<<10))
+}
+
+// failing is an exporter that fails.
+type failing struct{ calls int }
+
+func (f *failing) ExportSpans(context.Context, []sdk.ReadOnlySpan) error {
+	f.calls++
+	return errors.New("no collector")
+}
+
+func (*failing) Shutdown(context.Context) error { return nil }
+
+func TestFailuresAreSaidOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		f := &failing{}
+		s := newSender(f, "http://collector", slog.New(slog.NewTextHandler(&out, nil)))
+		defer s.abort()
+		for range 180 { // three minutes
+			require.NoError(t, s.ExportSpans(t.Context(), make([]sdk.ReadOnlySpan, 10)))
+			<-time.After(time.Second)
+		}
+		require.Equal(t, 180, f.calls)
+		require.Equal(t, 3, strings.Count(out.String(), "spans could not be sent"), out.String())
+		require.Contains(t, out.String(), "spans=600", "all since the last line are counted")
+	})
+}
+
+// More spans than the queue holds: with a queue that waits for room this would take minutes.
+func TestACollectorThatHangsKeepsNobodyWaiting(t *testing.T) {
+	asked, release := make(chan struct{}), make(chan struct{})
+	once := sync.OnceFunc(func() { close(asked) })
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		once()
+		<-release
+	}))
+	t.Cleanup(func() {
+		close(release)
+		s.Close()
+	})
+	tr := start(t, s.URL, 1)
+	began := time.Now()
+	for range 5 * queueSpans {
+		tr.Begin(broker.TracedRequest{API: "Fetch", Received: time.Now()}).End(broker.TraceOutcome{})
+	}
+	require.Less(t, time.Since(began), sendTimeout)
+	<-asked
+	began = time.Now()
+	tr.Shutdown(t.Context())
+	require.Less(t, time.Since(began), shutdownTimeout+2*time.Second)
+}
