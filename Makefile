@@ -29,7 +29,7 @@ COMPAT_TIMEOUT   ?= 15m
 CHAOS_PACKAGES   := ./chaos ./chaos/proxy ./chaos/history ./chaos/members
 CHAOS_ROUNDS     ?= 200
 CHAOS_SEED       ?= $(shell date +%s)
-COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix ./manifests $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./examples ./dashboards ./day ./devstack ./monitoring ./openapi ./groups ./groups/crowd $(CHAOS_PACKAGES))
+COMPAT_PACKAGES  := ./record ./wire ./admin ./matrix ./manifests $(if $(COMPAT_BOOTSTRAP),,./crash ./tour ./examples ./dashboards ./day ./devstack ./monitoring ./openapi ./pages ./groups ./groups/crowd $(CHAOS_PACKAGES))
 
 export COMPAT_BOOTSTRAP COMPAT_RECORDS COMPAT_KILLS COMPAT_REPORT
 
@@ -102,6 +102,8 @@ lint: $(GOLANGCI) ## Check style, correctness and the direction of imports.
 	$(GOLANGCI) run ./...
 	cd compat-tests && $(GOLANGCI) run --config ../.golangci.yml ./...
 	cd grafana && $(GOLANGCI) run --config ../.golangci.yml ./...
+	scripts/need shellcheck shellcheck
+	shellcheck -x -P SCRIPTDIR .ci/run $$(grep -ls '^#!.*bash' scripts/*)
 
 .PHONY: fmt
 fmt: $(GOLANGCI) ## Format all Go files as lint wants them.

@@ -63,7 +63,18 @@ containers_status() {
   # All that the file has outside of profiles, and nothing less.
   [ "$(compose ps --status running --services | sort)" = "$(compose config --services | sort)" ]
 }
-containers_reset() { compose --profile brokers down --volumes; say "containers and volumes are gone"; }
+containers_reset() {
+  compose --profile brokers down --volumes
+  say "containers and volumes are gone"
+  forget_broker
+}
+# forget_broker: brokers on this machine keep their ids, which belong to the catalog that is gone. Of those that scripts start, the
+# file goes with the stack's data; the other may be somebody's folder.
+forget_broker() {
+  rm -rf "$dev/pipeline-broker"
+  [ ! -f streamhouse-data/meta.properties ] ||
+    say "a broker that was started here keeps its id in streamhouse-data/meta.properties: delete that before you start it on a new stack"
+}
 
 # --- packages
 
@@ -89,12 +100,16 @@ free_port() {
   ! listening "$1" || die "port $1, which $2 needs, is used by something this script did not start: stop that first"
 }
 
+# newest_initdb: of the versions that distributions put beside each other.
+newest_initdb() {
+  local f
+  for f in /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb /opt/homebrew/opt/postgresql@*/bin/initdb; do
+    [ ! -x "$f" ] || echo "$f" # a pattern that matches nothing stands for itself
+  done | sort -V | tail -n 1
+}
 find_postgres() {
   local initdb
-  # shellcheck disable=SC2012 # no odd names there, and find would have to search
-  # ls fails for each pattern that matches nothing, and nothing found is told below.
-  initdb=$(command -v initdb || ls -d /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb \
-    /opt/homebrew/opt/postgresql@*/bin/initdb 2>/dev/null | sort -V | tail -1) || true
+  initdb=$(command -v initdb || newest_initdb)
   [ -n "$initdb" ] && pgbin=$(dirname "$(readlink -f "$initdb")")
 }
 need_postgres() {
@@ -325,6 +340,7 @@ packages_reset() {
   packages_stop
   rm -rf "$dev"
   say "deleted $dev"
+  forget_broker
 }
 
 kind=${DEV_STACK:-}

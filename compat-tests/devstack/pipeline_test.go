@@ -20,7 +20,7 @@ func TestCompletePipeline(t *testing.T) {
 	root := filepath.Join(client.Root(), "..")
 	cmd := exec.CommandContext(t.Context(), "scripts/test-complete-pipeline.sh")
 	cmd.Dir = root
-	cmd.Env = slices.Concat(s.env, []string{"STREAMHOUSE_BINARY=" + filepath.Join(root, "bin", "streamhouse")})
+	cmd.Env = slices.Concat(s.Env, []string{"STREAMHOUSE_BINARY=" + filepath.Join(root, "bin", "streamhouse")})
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
 	text, err := os.ReadFile(filepath.Join(root, "scripts", "test-complete-pipeline.sh"))

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The steps of test-complete-pipeline.sh. Sourced by it, after .env.dev. A step's function succeeds or fails; what it prints is
+# The steps of test-complete-pipeline.sh, of which demo-observability.sh and demo-e2e.sh use some. Sourced after .env.dev. A step's function succeeds or fails; what it prints is
 # shown when it fails, and a line that begins with "= " is shown in any case. They run where their outcome is looked at, so that
 # "set -e" does not hold in them: each command that must succeed says so.
 
@@ -11,24 +11,27 @@ group=$topic
 bootstrap=$STREAMHOUSE_ADVERTISED_ADDR
 http=http://localhost:${STREAMHOUSE_HTTP_ADDR##*:}
 
+# What must be there, and in which of Debian's packages it is.
+needs=(kcat:kcat curl:curl jq:jq psql:postgresql-client)
 work="" own_broker="" passed=0 failed=0 began=$SECONDS
 bin=$PWD/bin/streamhouse
 
 # begin ARGS...: refuses arguments, makes a place to work in and sees to it that nothing stays.
 begin() {
   if [ $# -gt 0 ]; then
-    echo "usage: scripts/test-complete-pipeline.sh (no arguments; PIPELINE_FIGURES=1 also measures)" >&2
+    echo "usage: $0 (no arguments; its first lines say which variables it heeds)" >&2
     exit 2
   fi
   work=$(mktemp -d)
   chmod 755 "$work" # Postgres does not run as root
   trap cleanup EXIT
   trap 'exit 130' INT TERM
-  scripts/need kcat kcat && scripts/need curl curl && scripts/need jq jq && scripts/need psql postgresql-client || exit 2
+  local need
+  for need in "${needs[@]}"; do scripts/need "${need%%:*}" "${need#*:}" || exit 2; done
 }
 
 end_process() {
-  [ -z "$1" ] && return
+  [ -n "$1" ] || return 0 # not "return": at the end it would be the script's exit code, and end cleaning up
   kill "$1" 2>/dev/null || true # it may have ended
   wait "$1" 2>/dev/null || true
 }
@@ -104,6 +107,7 @@ broker_runs() {
     echo "= uses the broker that answers at $bootstrap"
     return
   fi
+  # Its id is kept there, and must go with the catalog ("dev-setup.sh reset"): another catalog's is refused.
   "$bin" serve --data-dir "$DEV_DIR/pipeline-broker" >"$DEV_DIR/pipeline-broker.log" 2>&1 &
   own_broker=$!
   echo "= started one, process $own_broker; its log is $DEV_DIR/pipeline-broker.log"
