@@ -122,9 +122,10 @@ func (m *consumerMember) successor(id string) *consumerMember {
 }
 
 // checkMemberEpoch refuses a member that is behind or before what the group knows of it. One that names its previous epoch may
-// not have heard of the present one: that is fine if it owns nothing beyond its assignment.
+// not have heard of the present one: that is fine if it owns nothing beyond its assignment. One that joins again under its id owns
+// nothing: it did not get the answer to its first heartbeat, or it was refused here and gave everything up.
 func (c *consumer) checkMemberEpoch(m *consumerMember, req *kmsg.ConsumerGroupHeartbeatRequest) *refusal {
-	if req.MemberEpoch == m.epoch {
+	if req.MemberEpoch == m.epoch || req.MemberEpoch == epochJoin {
 		return nil
 	}
 	if req.MemberEpoch == m.previous && req.MemberEpoch < m.epoch {

@@ -311,6 +311,7 @@ func churningConsumers(ctx context.Context, c *cast, g *troupe) error {
 // churn changes the members until it is released.
 func (g *troupe) churn(ctx context.Context, c *cast, change func(*rand.Rand)) {
 	g.churning = true
+	g.history.Churning.Store(true)
 	over := make(chan struct{})
 	done := make(chan struct{})
 	random := rand.New(rand.NewPCG(1, 2))

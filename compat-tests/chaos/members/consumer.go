@@ -72,7 +72,11 @@ func (m *Consumer) heartbeat(ctx context.Context) (good bool) {
 		}
 		return false
 	}
-	m.history.code(m.Name, kmsg.ConsumerGroupHeartbeat, resp.ErrorCode)
+	if m.full && resp.ErrorCode == kerr.FencedMemberEpoch.Code && m.history.Churning.Load() {
+		m.history.excused(m.Name, kmsg.ConsumerGroupHeartbeat, resp.ErrorCode)
+	} else {
+		m.history.code(m.Name, kmsg.ConsumerGroupHeartbeat, resp.ErrorCode)
+	}
 	m.beats.heed(from, resp.ErrorCode)
 	if resp.ErrorCode != 0 {
 		if thrownOut(resp.ErrorCode) {

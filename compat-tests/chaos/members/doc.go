@@ -15,7 +15,9 @@
 //     latter owns from the answer that gives it a partition until it begins to say that it gave it up.
 //   - Generations and member epochs do not go back.
 //   - Nobody is thrown out: UNKNOWN_MEMBER_ID, ILLEGAL_GENERATION, FENCED_MEMBER_EPOCH and the like are contradictions, except
-//     for a member id that was given out by MEMBER_ID_REQUIRED and has joined nothing yet, which Kafka forgets, too.
+//     for a member id that was given out by MEMBER_ID_REQUIRED and has joined nothing yet, which Kafka forgets, too; and, while
+//     members come and go ([History.Churning]), for one whose last heartbeat was not answered well: of two answers lost
+//     it may be two epochs behind, and Kafka takes the epoch before the present one and no older.
 //   - A request is answered with codes that Apache Kafka's clients retry by themselves, and with no others. Which those are
 //     differs by request: a Heartbeat with COORDINATOR_LOAD_IN_PROGRESS ends a Java consumer, a commit with it does not.
 //   - A committed offset that is read is not older than any acknowledged before it was asked for, and not beyond any sent.

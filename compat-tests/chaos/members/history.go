@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -17,6 +18,8 @@ import (
 // History is what the members of one group, and those who watch it, were told. Safe for concurrent use.
 type History struct {
 	Group string
+	// Churning: members come and go all the time.
+	Churning atomic.Bool
 
 	mu struct {
 		sync.Mutex
