@@ -289,6 +289,25 @@ func (l *Load) AwaitAcks(ctx context.Context, since time.Time, within time.Durat
 	}
 }
 
+// listEnds asks until all leaders answer: leases may be moving yet, and the client does not ask again by itself.
+func listEnds(ctx context.Context, adm *kadm.Client, topic string) (listed kadm.ListedOffsets, err error) {
+	for range 100 {
+		listed, err = adm.ListEndOffsets(ctx, topic)
+		if err == nil {
+			err = listed.Error()
+		}
+		if err == nil {
+			return listed, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return nil, err
+}
+
 // End stops the producers once all they sent is answered, reads everything once
 // more, and judges. It returns the number of records.
 func (l *Load) End(t *testing.T, s *stack.Stack) (records int64) {
@@ -297,9 +316,8 @@ func (l *Load) End(t *testing.T, s *stack.Stack) (records int64) {
 	l.producing.Wait()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // readAll finds out sooner when it does not get on
 	defer cancel()
-	listed, err := kadm.NewClient(s.Client(t, Options()...)).ListEndOffsets(ctx, l.Topic)
+	listed, err := listEnds(ctx, kadm.NewClient(s.Client(t, Options()...)), l.Topic)
 	require.NoError(t, err)
-	require.NoError(t, listed.Error())
 	ends := map[int32]int64{}
 	listed.Each(func(o kadm.ListedOffset) { ends[o.Partition] = o.Offset; records += o.Offset })
 	l.readAll(ctx, t, s, ends)

@@ -90,6 +90,7 @@ func (m *Consumer) heartbeat(ctx context.Context) (good bool) {
 	m.history.in(m.Name, id, resp.MemberEpoch)
 	m.history.beat(m.Name)
 	if a := resp.Assignment; a != nil {
+		m.tell = true // what it owns by it, as Java's client does, also if nothing changes: an assignment before may have been missed
 		m.target = nil
 		for i := range a.Topics {
 			m.topicID = a.Topics[i].TopicID
