@@ -222,6 +222,7 @@ func groupStatesOf(ctx context.Context, s *stack.Stack) (map[string]groupState, 
 // commit: franz-go by both protocols, in a full run Apache Kafka's consumer, too. Every record is read, and, since no group may
 // rebalance for that, once; no committed offset goes back; generations, epochs and members are what they were.
 func TestGroupClients(t *testing.T) {
+	onlyFull(t)
 	flags := append(slices.Clone(groupFlags), "--group-consumer-session-timeout="+clientSession.String())
 	s := stack.Start(t, stack.Options{Brokers: 3, Flags: flags})
 	l := load.Start(t, s)
