@@ -29,6 +29,7 @@ const (
 func TestPictures(t *testing.T) {
 	folder := os.Getenv("DASHBOARDS_PICTURES")
 	if folder == "" {
+		// It checks nothing, it writes docs/images for minutes: a tool, in a test for the sake of the load it shares.
 		t.Skip("draws pictures: make dashboard-pictures")
 	}
 	lasting, err := time.ParseDuration(os.Getenv("DASHBOARDS_FOR"))

@@ -49,7 +49,7 @@ func (t *tracker) expect(ctx context.Context, what string, want int64) error {
 		if time.Since(asked) > 5*time.Second {
 			return fmt.Errorf("%s: the lag should be %d; the admin API tells %d, JSON %d, metrics %d (-1: nobody tells)", what, want, api, asJSON, gauges)
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond) // metrics have no event to wait for
 	}
 }
 

@@ -33,12 +33,13 @@ begin() {
 end_process() {
   [ -n "$1" ] || return 0 # not "return": at the end it would be the script's exit code, and end cleaning up
   kill "$1" 2>/dev/null || true # it may have ended
-  wait "$1" 2>/dev/null || true
+  wait "$1" 2>/dev/null || true # a process that was killed "fails"
 }
 
 cleanup() {
   local pid name
   end_process "${demo_pid:-}" # whose members leave their groups, so that these can be deleted
+  # Each may not have been made yet, where a step before it failed: hence the "|| true".
   if [ -x "$bin" ] && curl -fs -o /dev/null "$http/ready"; then
     for name in "$group" "$topic"-{billing,analytics,audit}; do "$bin" group delete "$name" --bootstrap "$bootstrap" >/dev/null 2>&1 || true; done
     for name in "$topic" "$topic-bench" "$topic"-{orders,clicks,payments}; do "$bin" topic delete "$name" --bootstrap "$bootstrap" >/dev/null 2>&1 || true; done
@@ -142,7 +143,7 @@ own_prometheus() {
 
 http_is() {
   local code
-  code=$(curl -s -m 5 -o "$work/body" -w '%{http_code}' "$2") || true
+  code=$(curl -s -m 5 -o "$work/body" -w '%{http_code}' "$2") || true # no answer is code 000, told below
   [ "$code" = "$1" ] || { echo "$2 answers $code, not $1:"; cat "$work/body" 2>/dev/null; return 1; }
 }
 

@@ -89,13 +89,13 @@ func rebalances(t *testing.T, p place, what string, member memberOf) {
 		all = append(all, took)
 		// Members heartbeat at phases of their own, as those of a group that has lived do, after two intervals.
 		board.Spread()
-		time.Sleep(11 * time.Second) //nolint:forbidigo // those
+		time.Sleep(11 * time.Second) //nolint:forbidigo // until those heartbeats were sent, which have no end to wait for
 
 		began = time.Now()
 		start(members)
 		epoch, took = settled(began, members+1, epoch)
 		one = append(one, took)
-		time.Sleep(7 * time.Second) //nolint:forbidigo // until all is as before
+		time.Sleep(7 * time.Second) //nolint:forbidigo // a heartbeat of everybody, so that the next measurement begins as the first did
 
 		began = time.Now()
 		close(leave[7])
