@@ -76,6 +76,13 @@ compat-full: ## The same with a million records per producing client, each read 
 DAY_RECORDS ?= 864000000
 DAY_PACED   ?= 5m
 
+.PHONY: traces
+traces: build servers ## Have Jaeger (built by "go build" in five minutes, once) show the traces of docs/tracing.md; a minute.
+	scripts/jaeger
+	scripts/need jq jq
+	scripts/need curl curl
+	cd compat-tests && go test -count=1 -v -timeout 15m ./traces
+
 .PHONY: day
 day: build ## Play a day of records (minutes, 32 GB of disk), then 5 minutes at its own pace; files, rows, restart, bytes.
 	cd compat-tests && DAY_RECORDS=$(DAY_RECORDS) DAY_PACED=$(DAY_PACED) go test -count=1 -v -timeout 2h ./day

@@ -192,7 +192,7 @@ func (c *conn) write() {
 	for r := range c.queue {
 		if !failed && c.ctx.Err() == nil {
 			err := c.answer(r)
-			r.trace.answered(err)
+			r.trace.answered(err, c.left(err))
 			if err != nil {
 				failed = true
 				c.writeFailed(r, err)
@@ -204,9 +204,15 @@ func (c *conn) write() {
 	c.abort()
 }
 
+// left tells whether a request was not answered since the connection ended.
+func (c *conn) left(err error) bool {
+	return err != nil && (c.ctx.Err() != nil || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EPIPE) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.ErrClosedPipe))
+}
+
 func (c *conn) writeFailed(r *request, err error) {
 	switch {
-	case c.ctx.Err() != nil, errors.Is(err, net.ErrClosed), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.ErrClosedPipe):
+	case c.left(err):
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.b.limited.warn("connection closed: client does not read its answers", "client", c.ip, "client_id", r.clientID, "listener", c.listener, "api", r.api.name)
 	default:

@@ -43,9 +43,12 @@ type TraceOutcome struct {
 	Topic string
 	// Code is the first error code in the answer.
 	Code int16
-	// Err is why there was no answer.
+	// Err is why there was no answer; [ErrUnanswered] where the client left before.
 	Err error
 }
+
+// ErrUnanswered says that the connection ended before the answer: a consumer's end, most often, while its Fetch waited.
+var ErrUnanswered = errors.New("the connection ended before the answer")
 
 // Phases of requests.
 const (
@@ -56,8 +59,6 @@ const (
 	phaseWait   = "wait for records"
 	phaseSend   = "send"
 )
-
-var errUnanswered = errors.New("the connection ended before the answer")
 
 // following is the trace of a request and what there is to tell of it. Nil for requests that nobody follows: its methods
 // then do nothing.
@@ -80,7 +81,7 @@ func (b *Broker) follow(r *request) {
 	if t == nil {
 		return
 	}
-	r.trace = &following{trace: t, outcome: TraceOutcome{Err: errUnanswered}}
+	r.trace = &following{trace: t, outcome: TraceOutcome{Err: ErrUnanswered}}
 	if !r.api.pipelined {
 		t.Phase(phaseQueue)
 	}
@@ -146,9 +147,11 @@ func (f *following) ready(b *Broker, r *request, resp kmsg.Response, code int16)
 	}
 }
 
-// answered notes whether the answer was sent.
-func (f *following) answered(err error) {
-	if f != nil {
+// answered notes whether the answer was sent. left: it was not, since the connection ended.
+func (f *following) answered(err error, left bool) {
+	switch {
+	case f == nil, left: // the outcome is still that of a request that has none
+	default:
 		f.outcome.Err = err
 	}
 }

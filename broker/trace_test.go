@@ -157,6 +157,6 @@ func TestTracesTellOfALongPollAndOfItsEnd(t *testing.T) {
 	f = <-ts.waits
 	require.NoError(t, c.nc.Close())
 	require.Same(t, f, <-ts.ended)
-	require.Error(t, f.outcome.Err)
+	require.Equal(t, ErrUnanswered, f.outcome.Err)
 	require.Equal(t, []string{phaseQueue, phaseRead, phaseWait}, f.phases)
 }

@@ -57,14 +57,14 @@ containers_start() {
   compose up -d --wait
   say "ready: source .env.dev && go run ./cmd/streamhouse serve"
 }
-containers_stop() { compose --profile brokers stop; say "containers are stopped; their data stays in volumes"; }
+containers_stop() { compose --profile brokers --profile tracing stop; say "containers are stopped; their data stays in volumes"; }
 containers_status() {
-  compose --profile brokers ps
+  compose --profile brokers --profile tracing ps
   # All that the file has outside of profiles, and nothing less.
   [ "$(compose ps --status running --services | sort)" = "$(compose config --services | sort)" ]
 }
 containers_reset() {
-  compose --profile brokers down --volumes
+  compose --profile brokers --profile tracing down --volumes
   say "containers and volumes are gone"
   forget_broker
 }

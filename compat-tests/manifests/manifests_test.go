@@ -108,7 +108,7 @@ func TestPlainUpRunsWhatABrokerOnTheHostUses(t *testing.T) {
 }
 
 func TestServicesOfTheDevelopmentStack(t *testing.T) {
-	project := load(t, "brokers")
+	project := load(t, "brokers", "tracing")
 	pinned := regexp.MustCompile(`:[A-Za-z.]*[0-9]+[.-][0-9]+[.-]`)
 	published := make(map[string]string)
 	for name, s := range project.Services {
@@ -133,10 +133,10 @@ func TestServicesOfTheDevelopmentStack(t *testing.T) {
 			}
 		}
 	}
-	for _, port := range []string{"5432", "9000", "9001", "9090", "3000", "9093", "9100", "9092", "19092", "29092", "8080", "8081", "8082"} {
+	for _, port := range []string{"5432", "9000", "9001", "9090", "3000", "9093", "9100", "9092", "19092", "29092", "8080", "8081", "8082", "4318", "16686"} {
 		require.Contains(t, published, port)
 	}
-	require.Len(t, published, 13)
+	require.Len(t, published, 15)
 }
 
 // TestTargetsAreServices: what Prometheus is told to scrape is a service with that port, or the host.

@@ -2,7 +2,7 @@ package tracing
 
 import (
 	"context"
-	"fmt"
+	"errors"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -15,11 +15,14 @@ import (
 // maxPhases bounds the phases of one request that have spans: a long poll can be woken many times.
 const maxPhases = 64
 
+const apiProduce = "Produce"
+
 // request is one followed request.
 type request struct {
 	*work
 
 	t      *Tracer
+	api    string
 	id     string
 	phase  trace.Span // under way; nil: none
 	phases int
@@ -38,7 +41,7 @@ func (t *Tracer) Begin(r broker.TracedRequest) broker.Trace {
 			attribute.Int("kafka.api.version", int(r.Version)),
 			attribute.Int("streamhouse.broker.id", int(t.broker.Load())),
 		))
-	return &request{work: newWork(span), t: t, id: span.SpanContext().TraceID().String()}
+	return &request{work: newWork(span), t: t, api: r.API, id: span.SpanContext().TraceID().String()}
 }
 
 // ID implements [broker.Trace].
@@ -83,14 +86,14 @@ func (r *request) End(o broker.TraceOutcome) {
 		name := kafkaproto.ErrorName(o.Code)
 		r.span.SetAttributes(attribute.String("error.type", name))
 		r.span.SetStatus(codes.Error, name)
+	case errors.Is(o.Err, broker.ErrUnanswered) && r.api == apiProduce:
+		// Its client does not know what became of its records.
+		r.span.SetAttributes(attribute.String("error.type", "unanswered"))
+		r.span.SetStatus(codes.Error, o.Err.Error())
+	case errors.Is(o.Err, broker.ErrUnanswered):
+		r.span.SetAttributes(calledOff)
 	case o.Err != nil:
 		failed(r.span, o.Err)
 	}
 	r.span.End()
-}
-
-// failed notes an error that is not one of Kafka's.
-func failed(span trace.Span, err error) {
-	span.SetAttributes(attribute.String("error.type", fmt.Sprintf("%T", err)))
-	span.SetStatus(codes.Error, err.Error())
 }
