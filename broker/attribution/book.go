@@ -67,8 +67,8 @@ type Book struct {
 	}
 	slots atomic.Int64
 
-	look struct { // one look at a time
-		sync.Mutex
+	turn chan struct{} // capacity 1: one look at a time, which may wait for the catalog
+	look struct {      // of who has the turn
 		local    local
 		remote   remote
 		led      []int32 // shards, as of the last look
@@ -112,7 +112,7 @@ func New(cfg Config) *Book {
 	if cfg.now == nil {
 		cfg.now = time.Now
 	}
-	b := &Book{cfg: cfg, bell: make(chan struct{}, 1)}
+	b := &Book{cfg: cfg, bell: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	b.mu.clients = make(map[catalog.GroupClient]*Client)
 	b.look.local.init()
 	b.look.remote.init()
@@ -152,7 +152,8 @@ func (b *Book) Run(ctx context.Context) {
 	}
 }
 
-// Look tells what was fetched until now: it finds out whose it is, as far as that can be known within ctx.
+// Look tells what was fetched until now: it finds out whose it is, as far as that can be known within ctx. Where it cannot, also
+// because another look takes longer than that, it is told later.
 func (b *Book) Look(ctx context.Context) { b.round(ctx, true) }
 
 // Client returns who fetches, by client id and address as its coordinator sees it; nil if there are too many.

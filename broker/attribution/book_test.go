@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -27,6 +28,7 @@ type rig struct {
 	rows  []catalog.ClientMember
 	asked [][]catalog.GroupClient
 	fails error
+	waits chan struct{} // if not nil, the catalog answers when it is closed
 	told  map[string]int // records by "group topic/partition"
 	bytes int
 	gone  []string
@@ -71,9 +73,16 @@ func hasShard(all []coordinator.ShardMembers, shard int32) bool {
 }
 
 func (r *rig) MembersOf(
-	_ context.Context, clients []catalog.GroupClient, _ []int32, known map[catalog.MemberName]int64, _ int,
+	ctx context.Context, clients []catalog.GroupClient, _ []int32, known map[catalog.MemberName]int64, _ int,
 ) (out []catalog.ClientMember, err error) {
 	r.asked = append(r.asked, clients)
+	if r.waits != nil {
+		select {
+		case <-r.waits:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	for _, m := range r.rows {
 		for _, c := range clients {
 			if m.ClientID == c.ID && m.ClientHost == c.Host {
@@ -267,6 +276,49 @@ func TestAScrapeReadsAtOnceARoundNotTooOften(t *testing.T) {
 	r.Look(t.Context())
 	require.Len(t, r.asked, 2)
 	r.is("g t/0 1", " t/1 1")
+}
+
+// A scrape does not wait longer than it said because a round waits for a catalog that does not answer.
+func TestAScrapeDoesNotWaitForARound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, true)
+		r.waits = make(chan struct{})
+		r.fetch("c", 0, 1, 0)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			r.round()
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), readTimeout/2)
+		defer cancel()
+		began := time.Now()
+		r.Look(ctx)
+		require.Equal(t, readTimeout/2, time.Since(began))
+		close(r.waits)
+		<-ended
+		r.is(" t/0 1")
+	})
+}
+
+// While the catalog is away nothing is lost of clients that stop fetching meanwhile.
+func TestWhatIsNotToldIsNotForgotten(t *testing.T) {
+	r := newRig(t, true)
+	r.elsewhere("g", "c", 1, 0)
+	r.fails = errors.New("away")
+	r.fetch("c", 0, 5, 4)
+	for range 3 * idleFor / every {
+		r.round()
+	}
+	r.is()
+	r.fails = nil
+	r.round()
+	r.is("g t/0 5")
+	for range 3 * idleFor / every {
+		r.round()
+	}
+	require.Empty(t, r.mu.clients)
+	require.Zero(t, r.slots.Load())
 }
 
 // A shard that moves away takes what its coordinator knew with it: the catalog is asked then.

@@ -17,8 +17,12 @@ type untold struct {
 
 // round finds out whose the slots are, and tells what was fetched by those of no group.
 func (b *Book) round(ctx context.Context, scrape bool) {
-	b.look.Lock()
-	defer b.look.Unlock()
+	select {
+	case b.turn <- struct{}{}:
+		defer func() { <-b.turn }()
+	case <-ctx.Done():
+		return
+	}
 	now := b.cfg.now()
 	clients := b.seen()
 	open := b.collect(clients, now)
@@ -242,7 +246,7 @@ func (b *Book) forget(clients map[catalog.GroupClient]*Client, now time.Time) {
 				continue
 			}
 			s.mu.Lock()
-			if !s.mu.polled {
+			if !s.mu.polled && s.mu.records == 0 && s.mu.bytes == 0 { // what could not be told yet is kept
 				b.leave(s)
 				s.mu.dead = true
 				delete(c.mu.slots, at)
