@@ -83,6 +83,7 @@ type Book struct {
 // reading is one partition read by a group, from this broker.
 type reading struct {
 	readingKey
+	use      *use
 	slots    int          // that are its; under look
 	position atomic.Int64 // -1: not known
 }
@@ -96,6 +97,10 @@ type readingKey struct {
 type use struct {
 	readings int
 	since    time.Time // since when there are none
+	deleted  bool      // since there are none
+	// telling counts the calls of Config.Told that are under way. A group is not gone before they have ended: what they tell
+	// would bring it back for good.
+	telling atomic.Int64
 }
 
 // New returns a book that knows nothing.

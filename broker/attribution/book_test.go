@@ -321,6 +321,33 @@ func TestWhatIsNotToldIsNotForgotten(t *testing.T) {
 	require.Zero(t, r.slots.Load())
 }
 
+// What is told of a group while it is deleted comes before that it is gone: else its series were made anew, for good.
+func TestNothingIsToldOfAGroupThatIsGone(t *testing.T) {
+	r := newRig(t, false)
+	r.coordinates("g", "c", 0)
+	r.fetch("c", 0, 1, 0)
+	r.round()
+	telling, tell := make(chan struct{}), make(chan struct{})
+	r.cfg.Told = func(string, string, int32, int, int) {
+		close(telling)
+		<-tell
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r.fetch("c", 0, 1, 1)
+	}()
+	<-telling
+	r.local = []coordinator.ShardMembers{{Gone: []string{"g"}}}
+	r.round()
+	require.Empty(t, r.gone)
+	close(tell)
+	<-ended
+	r.round()
+	require.Equal(t, []string{"g"}, r.gone)
+	require.Empty(t, r.look.groups)
+}
+
 // A shard that moves away takes what its coordinator knew with it: the catalog is asked then.
 func TestShardsMove(t *testing.T) {
 	r := newRig(t, true)

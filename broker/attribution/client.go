@@ -102,7 +102,9 @@ func (s *Slot) Fetched(records, bytes int, position int64) bool {
 	sure := r != nil && !s.mu.doubt
 	if some {
 		s.mu.fetched = true
-		if !sure {
+		if sure {
+			r.use.telling.Add(1)
+		} else {
 			s.mu.records += records
 			s.mu.bytes += bytes
 		}
@@ -110,6 +112,7 @@ func (s *Slot) Fetched(records, bytes int, position int64) bool {
 	s.mu.Unlock()
 	if some && sure {
 		s.client.b.cfg.Told(r.group, s.at.Topic, s.at.Partition, records, bytes)
+		r.use.telling.Add(-1)
 	}
 	return true
 }

@@ -199,11 +199,12 @@ func (b *Book) resolve(c *Client) {
 func (b *Book) enter(k readingKey) *reading {
 	r := b.look.readings[k]
 	if r == nil {
-		r = &reading{readingKey: k}
+		r = &reading{readingKey: k, use: b.useOf(k.group)}
 		r.position.Store(-1)
 		b.look.readings[k] = r
 		b.positions.Store(k, r)
-		b.useOf(k.group).readings++
+		r.use.readings++
+		r.use.deleted = false
 	}
 	r.slots++
 	return r
@@ -221,9 +222,8 @@ func (b *Book) leave(s *Slot) {
 	}
 	delete(b.look.readings, r.readingKey)
 	b.positions.Delete(r.readingKey)
-	u := b.useOf(r.group)
-	u.readings--
-	u.since = b.cfg.now()
+	r.use.readings--
+	r.use.since = b.cfg.now()
 }
 
 // useOf notes that a group is told of.
@@ -273,12 +273,11 @@ func (b *Book) forget(clients map[catalog.GroupClient]*Client, now time.Time) {
 func (b *Book) forgetGroups(deleted []string, now time.Time) {
 	for _, id := range deleted {
 		if u := b.look.groups[id]; u != nil && u.readings == 0 {
-			delete(b.look.groups, id)
-			b.cfg.Gone(id)
+			u.deleted = true
 		}
 	}
 	for id, u := range b.look.groups {
-		if u.readings == 0 && now.Sub(u.since) >= forgetAfter {
+		if u.readings == 0 && (u.deleted || now.Sub(u.since) >= forgetAfter) && u.telling.Load() == 0 {
 			delete(b.look.groups, id)
 			b.cfg.Gone(id)
 		}
