@@ -359,6 +359,31 @@ func TestLeasesOfFoldedTopics(t *testing.T) {
 	require.Equal(t, []float64{2}, o.values(t, "streamhouse_agent_active_partitions"))
 }
 
+// A topic that got more partitions knows what has series from before: they end as those of others.
+func TestSeriesOfAGrownTopicEnd(t *testing.T) {
+	o := newObserver(metrics.New(metrics.Options{}))
+	id := catalog.TopicID{1}
+	set := func(version int64, partitions int32) catalog.TopicSet {
+		return catalog.TopicSet{Version: version, Topics: []catalog.Topic{{ID: id, Name: "a", Partitions: partitions}}}
+	}
+	b := o.brokerObserver()
+	o.topicsRead(set(1, 1))
+	b.Fetched("g", "a", 0, 1, 1)
+	b.Fetched("h", "a", 0, 1, 1)
+	o.storedSeen(map[catalog.TopicID]int64{id: 100}, time.Second)
+	o.topicsRead(set(2, 2))
+	b.Fetched("h", "a", 1, 2, 2)
+	require.ElementsMatch(t, []float64{1, 3}, o.values(t, "streamhouse_consumer_bytes_consumed_total"))
+	o.storedSeen(nil, time.Second)
+	require.Empty(t, o.values(t, "streamhouse_topic_stored_bytes"), "another broker leads it now")
+	b.GroupGone("g")
+	b.GroupGone("h")
+	require.Empty(t, o.values(t, "streamhouse_consumer_bytes_consumed_total"))
+	require.Empty(t, o.values(t, "streamhouse_consumer_records_consumed_total"))
+	b.Fetched("h", "a", 1, 2, 2)
+	require.Equal(t, []float64{2}, o.values(t, "streamhouse_consumer_records_consumed_total"))
+}
+
 // Hooks that come late, or of topics nobody knows, change nothing.
 func TestHooksOfUnknownTopics(t *testing.T) {
 	o := newObserver(metrics.New(metrics.Options{}))

@@ -157,6 +157,8 @@ func (o *observer) consumedBy(group string, t *topic) *groupSeries {
 
 // groupGone drops the series of a group.
 func (o *observer) groupGone(group string) {
+	o.mu.Lock() // against topicsRead: a topic that grows now would keep the group
+	defer o.mu.Unlock()
 	for _, t := range o.topics.Load().byID {
 		c := t.consumer.Load()
 		if c == nil || (*c.groups.Load())[group] == nil {
@@ -215,15 +217,30 @@ func (o *observer) topicsRead(set catalog.TopicSet) {
 }
 
 // grown is a topic with another number of partitions than before. Metrics give it the same recorders as the old one,
-// if there is one.
+// if there is one. What ends when it is told to (a group's series, that of what is stored) has to be known from the start.
 func grown(old *topic, ct catalog.Topic) *topic {
 	t := &topic{id: ct.ID, name: ct.Name, partitions: ct.Partitions}
 	if old != nil {
 		old.mu.Lock()
 		defer old.mu.Unlock()
 		t.mu.leases, old.mu.leases, old.mu.gone = old.mu.leases, 0, true
+		t.cost.Store(old.cost.Load())
+		if c := old.consumer.Load(); c != nil {
+			t.consumer.Store(c.grown(ct.Partitions))
+		}
 	}
 	return t
+}
+
+// grown are the same recorders for another number of partitions.
+func (c *consumerSeries) grown(partitions int32) *consumerSeries {
+	next := &consumerSeries{TopicConsumer: c.TopicConsumer, count: partitions}
+	groups := make(map[string]*groupSeries)
+	for name, g := range *c.groups.Load() {
+		groups[name] = &groupSeries{GroupConsumer: g.GroupConsumer, partitions: newHandles(partitions, g.Partition)}
+	}
+	next.groups.Store(&groups)
+	return next
 }
 
 func (o *observer) drop(t *topic) {
