@@ -3,6 +3,7 @@ package attribution
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/broker/group"
+	"github.com/streamhouse/streamhouse/broker/group/assignor"
 	"github.com/streamhouse/streamhouse/broker/group/coordinator"
 	"github.com/streamhouse/streamhouse/catalog"
 )
@@ -27,8 +29,9 @@ type rig struct {
 	led   []int32
 	rows  []catalog.ClientMember
 	asked [][]catalog.GroupClient
+	known map[catalog.MemberName]int64 // as of the last time
 	fails error
-	waits chan struct{} // if not nil, the catalog answers when it is closed
+	waits chan struct{}  // if not nil, the catalog answers when it is closed
 	told  map[string]int // records by "group topic/partition"
 	bytes int
 	gone  []string
@@ -75,7 +78,7 @@ func hasShard(all []coordinator.ShardMembers, shard int32) bool {
 func (r *rig) MembersOf(
 	ctx context.Context, clients []catalog.GroupClient, _ []int32, known map[catalog.MemberName]int64, _ int,
 ) (out []catalog.ClientMember, err error) {
-	r.asked = append(r.asked, clients)
+	r.asked, r.known = append(r.asked, clients), known
 	if r.waits != nil {
 		select {
 		case <-r.waits:
@@ -346,6 +349,39 @@ func TestNothingIsToldOfAGroupThatIsGone(t *testing.T) {
 	r.round()
 	require.Equal(t, []string{"g"}, r.gone)
 	require.Empty(t, r.look.groups)
+}
+
+// fewTopics are topics by id.
+type fewTopics map[catalog.TopicID]group.Topic
+
+func (fewTopics) Version() int64                         { return 0 }
+func (fewTopics) Names() []string                        { return nil }
+func (fewTopics) ByName(string) (t group.Topic, ok bool) { return t, false }
+func (f fewTopics) ByID(id catalog.TopicID) (group.Topic, bool) {
+	t, ok := f[id]
+	return t, ok
+}
+
+// A coordinator may hear of a topic, and assign it, before the broker that serves it does.
+func TestATopicThatIsNotKnownYet(t *testing.T) {
+	r := newRig(t, true)
+	id := catalog.TopicID{1}
+	topics := fewTopics{}
+	r.cfg.Topics = func() group.Topics { return topics }
+	r.elsewhere("g", "c", 1)
+	r.rows[0].Kind = catalog.GroupConsumer
+	state, err := json.Marshal(map[string]any{"v": 1, "assigned": assignor.Of(assignor.Partitions{Topic: id, Partitions: []int32{0}})})
+	require.NoError(t, err)
+	r.rows[0].State = state
+	r.fetch("c", 1, 1, 0)
+	r.round()
+	topics[id] = group.Topic{ID: id, Name: "t", Partitions: 1}
+	r.fetch("c", 0, 5, 4)
+	r.round()
+	r.is(" t/1 1", "g t/0 5")
+	r.fetch("c", 0, 1, 5)
+	r.round()
+	require.Equal(t, map[catalog.MemberName]int64{{Group: "g", Member: "m"}: 1}, r.known, "the row is not read a third time")
 }
 
 // A shard that moves away takes what its coordinator knew with it: the catalog is asked then.
