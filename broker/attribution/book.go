@@ -44,8 +44,8 @@ const (
 	// readEvery is the least time between two reads of the catalog, but for scrapes.
 	readEvery = time.Second
 	// restAfter is the least time between two rounds that members, or new clients, ask for, and restTimes how often as long as the
-	// last one took it is at least.
-	restAfter, restTimes = 20 * time.Millisecond, 10
+	// last one took it is at least, up to every: whatever clients come and go, rounds take a hundredth of a processor.
+	restAfter, restTimes = 20 * time.Millisecond, 100
 	// idleFor is how long a slot is kept that nobody fetches.
 	idleFor = 90 * time.Second
 	// forgetAfter is how long a group is remembered none of whose members fetches here.
@@ -147,7 +147,7 @@ func (b *Book) Run(ctx context.Context) {
 		}
 		began := time.Now()
 		b.round(ctx, false)
-		rest := time.NewTimer(max(restAfter, restTimes*time.Since(began)))
+		rest := time.NewTimer(min(max(restAfter, restTimes*time.Since(began)), every))
 		select {
 		case <-ctx.Done():
 			rest.Stop()
@@ -166,9 +166,9 @@ func (b *Book) Client(id, host string) *Client {
 	kept := group.Client{ID: id, Host: host}.Kept()
 	name := catalog.GroupClient{ID: kept.ID, Host: kept.Host}
 	b.mu.RLock()
-	c := b.mu.clients[name]
+	c, full := b.mu.clients[name], len(b.mu.clients) >= b.cfg.MaxClients
 	b.mu.RUnlock()
-	if c != nil {
+	if c != nil || full {
 		return c
 	}
 	b.mu.Lock()

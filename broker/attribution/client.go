@@ -18,12 +18,14 @@ type Client struct {
 	mu struct {
 		sync.Mutex
 		slots map[catalog.GroupPartition]*Slot
+		fresh bool // there are slots that no look has seen
 		dead  bool // forgotten: ask for it again
 	}
 
 	// A look's own.
 	owned map[catalog.GroupPartition]owner
 	stale bool      // owned has to be made anew
+	idle  bool      // some of its slots were not fetched since the last look
 	used  time.Time // when it had slots last
 }
 
@@ -47,7 +49,7 @@ func (c *Client) Slot(topic string, partition int32) *Slot {
 	}
 	s = &Slot{client: c, at: at}
 	s.mu.position = -1
-	c.mu.slots[at] = s
+	c.mu.slots[at], c.mu.fresh = s, true
 	c.unread.Store(true)
 	c.b.Ring() // the first records are soon to come
 	return s

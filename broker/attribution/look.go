@@ -73,6 +73,7 @@ func (b *Book) seen() map[catalog.GroupClient]*Client {
 // collect takes what slots have not told.
 func (b *Book) collect(clients map[catalog.GroupClient]*Client, now time.Time) (open []untold) {
 	for _, c := range clients {
+		c.idle = false
 		c.each(func(s *Slot) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -81,6 +82,7 @@ func (b *Book) collect(clients map[catalog.GroupClient]*Client, now time.Time) (
 			} else if s.idle.IsZero() {
 				s.idle = now
 			}
+			c.idle = c.idle || !s.idle.IsZero()
 			// The catalog is read for those that fetch, so it was not read for this one.
 			s.mu.doubt = s.mu.doubt || !s.mu.fetched && b.cfg.Members != nil
 			s.mu.fetched = false
@@ -172,10 +174,17 @@ func (b *Book) readOthers(ctx context.Context, clients map[catalog.GroupClient]*
 	return true
 }
 
-// resolve gives the slots of a client to the groups that own them.
+// resolve gives the slots of a client to the groups that own them. There is nothing to do but for new slots and members that changed.
 func (b *Book) resolve(c *Client) {
-	if c.stale || c.owned == nil {
+	c.mu.Lock()
+	fresh := c.mu.fresh
+	c.mu.fresh = false
+	c.mu.Unlock()
+	switch {
+	case c.stale || c.owned == nil:
 		c.owned, c.stale = b.ownedBy(c.name), false
+	case !fresh:
+		return
 	}
 	c.each(func(s *Slot) {
 		o, ok := c.owned[s.at]
@@ -241,18 +250,8 @@ func (b *Book) useOf(group string) *use {
 func (b *Book) forget(clients map[catalog.GroupClient]*Client, now time.Time) {
 	for name, c := range clients {
 		c.mu.Lock()
-		for at, s := range c.mu.slots {
-			if s.idle.IsZero() || now.Sub(s.idle) < idleFor {
-				continue
-			}
-			s.mu.Lock()
-			if !s.mu.polled && s.mu.records == 0 && s.mu.bytes == 0 { // what could not be told yet is kept
-				b.leave(s)
-				s.mu.dead = true
-				delete(c.mu.slots, at)
-				b.slots.Add(-1)
-			}
-			s.mu.Unlock()
+		if c.idle {
+			b.forgetSlotsLocked(c, now)
 		}
 		if len(c.mu.slots) > 0 {
 			c.used = now
@@ -266,6 +265,22 @@ func (b *Book) forget(clients map[catalog.GroupClient]*Client, now time.Time) {
 			b.mu.Unlock()
 			delete(b.look.remote.of, name)
 		}
+	}
+}
+
+func (b *Book) forgetSlotsLocked(c *Client, now time.Time) {
+	for at, s := range c.mu.slots {
+		if s.idle.IsZero() || now.Sub(s.idle) < idleFor {
+			continue
+		}
+		s.mu.Lock()
+		if !s.mu.polled && s.mu.records == 0 && s.mu.bytes == 0 { // what could not be told yet is kept
+			b.leave(s)
+			s.mu.dead = true
+			delete(c.mu.slots, at)
+			b.slots.Add(-1)
+		}
+		s.mu.Unlock()
 	}
 }
 
