@@ -452,8 +452,10 @@ func (f *fetchRun) put(p *sessionPart) (leader int32) {
 		}
 		if p.read.Bytes > 0 {
 			records = p.read.Records
-			n, last := countRecords(records, p.offset)
-			f.read(p, n, p.read.Bytes, last)
+			if f.b.obs.Fetched != nil {
+				n, last := countRecords(records, p.offset)
+				f.read(p, n, p.read.Bytes, last)
+			}
 		}
 	}
 	t.Partitions = append(t.Partitions, rp)
@@ -501,6 +503,9 @@ func (f *fetchRun) limitOf(p *sessionPart) int64 {
 
 // observe tells the observer what the answer holds.
 func (f *fetchRun) observe(took time.Duration) {
+	if f.b.obs.Served != nil && f.bytes > 0 {
+		f.b.obs.Served(f.bytes)
+	}
 	if f.b.obs.FetchAnswered == nil {
 		return
 	}

@@ -126,8 +126,10 @@ type Observer struct {
 	ProduceRefused func(topic string, code int16)
 	// ProduceAnswered: request read to answer ready, once per topic. trace is the request's, or "".
 	ProduceAnswered func(topic string, took time.Duration, trace string)
+	// Served: an answer to a Fetch has so many bytes of batches.
+	Served func(bytes int)
 	// Fetched: so much of a partition was put into answers, for members of a group, or "": see package attribution. Some of it is told
-	// later. records are those from the offset asked for on.
+	// later. records are those from the offset asked for on. If it is nil, nothing is done to find out who reads.
 	Fetched func(group, topic string, partition int32, records, bytes int)
 	// GroupGone: a group that Fetched was told of does not exist any more, or none of its members has fetched for minutes.
 	GroupGone func(group string)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -139,6 +140,21 @@ func TestReadsWithoutASession(t *testing.T) {
 	}
 	require.Equal(t, map[string]int{" t": 6}, heard.all(tb), "the record before the offset asked for is not counted")
 	require.Empty(t, positionsOf(tb))
+}
+
+// Who only wants to know that something is read pays for nothing else.
+func TestNobodyAsksForWhomIsRead(t *testing.T) {
+	var served atomic.Int64
+	tb := startGroups(t, quickGroups, func(c *Config) { c.Observer.Served = func(bytes int) { served.Add(int64(bytes)) } })
+	require.Nil(t, tb.reads)
+	id := tb.topic("t", 2)
+	c := tb.dial()
+	ask(c, produceRequest("", id, 0, batchOf(t, batchSpec(), "a", "b", "c")), 13)
+	resp := ask(c, fetchRequest("", id, 0, 1), 17).(*kmsg.FetchResponse)
+	require.EqualValues(t, len(resp.Topics[0].Partitions[0].RecordBatches), served.Load())
+	require.Positive(t, served.Swap(0))
+	ask(c, fetchRequest("", id, 1), 17)
+	require.Zero(t, served.Load())
 }
 
 // joinAlone makes a client the one member of a group of consumers, which owns partitions.

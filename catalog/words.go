@@ -234,12 +234,14 @@ type RefDelta struct {
 // Fold turns the tail rows (After, Through] of one broker epoch into folded rows, in one transaction: bytes stay
 // where they are.
 type Fold struct {
-	Tail           BrokerEpoch      // whose tail
-	After, Through Sequence         // After must equal the epoch's Folded; Through must end a tail row
-	Objects        []Object         // the objects of those rows; one with Refs 0 is retired at once
-	Replaces       []RowRef         // rows that Rows replace (an appended row replaces itself)
-	Rows           []PackedRow      // at most one per partition; it ends at the partition's new log end
-	Partitions     []PartitionState // every partition of Rows, and others whose state changed
+	Tail           BrokerEpoch // whose tail
+	After, Through Sequence    // After must equal the epoch's Folded; Through must end a tail row
+	Objects        []Object    // the objects of those rows; one with Refs 0 is retired at once
+	Replaces       []RowRef    // rows that Rows replace (an appended row replaces itself)
+	Rows           []PackedRow // at most one per partition; it ends at the partition's new log end
+	// Partitions are every partition of Rows, and others whose state changed. Bytes of each is how many the fold adds: edits may
+	// change what is there after the fold was planned.
+	Partitions []PartitionState
 }
 
 // TailMerge replaces the tail rows of a run of sequences of one broker epoch by one row, in one transaction. The

@@ -82,7 +82,8 @@ func (t *TopicConsumer) PollDuration(d time.Duration, traceID string) {
 	}
 }
 
-// Group returns the handle of a group reading this topic; "" where the broker knows none.
+// Group returns the handle of a group reading this topic; "" where the broker knows none. A group that comes when all places of
+// partitions are taken, or that reads a topic without series of its own, shares that of "": clients can make any number of groups.
 func (t *TopicConsumer) Group(group string) *GroupConsumer {
 	if t == nil {
 		return nil
@@ -91,14 +92,38 @@ func (t *TopicConsumer) Group(group string) *GroupConsumer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := t.groups[group]
-	if g == nil && !t.series.dropped {
-		g = &GroupConsumer{
-			topic: t, group: group,
-			bytes: t.parent.bytes.WithLabelValues(t.series.label, group),
-		}
+	switch {
+	case g != nil || t.series.dropped:
+	case group != "" && (t.series.label == "" || s.mu.partitions >= s.maxPartitions):
+		s.foldLocked()
+		g = t.groupLocked("")
+		t.groups[group] = g
+	default:
+		g = t.groupLocked(group)
+	}
+	return g
+}
+
+// groupLocked returns the handle of a group with series of its own.
+func (t *TopicConsumer) groupLocked(group string) *GroupConsumer {
+	g := t.groups[group]
+	if g == nil {
+		g = &GroupConsumer{topic: t, group: group, bytes: t.parent.bytes.WithLabelValues(t.series.label, group)}
 		t.groups[group] = g
 	}
 	return g
+}
+
+// unfoldLocked takes the groups that share series off the number of those that do: the topic is dropped.
+func (t *TopicConsumer) unfoldLocked() {
+	if t == nil {
+		return
+	}
+	for name, g := range t.groups {
+		if g.group != name {
+			t.parent.series.foldedPartitions.Dec()
+		}
+	}
 }
 
 // DropGroup deletes the series of a group that is dead.
@@ -114,6 +139,10 @@ func (t *TopicConsumer) DropGroup(group string) {
 		return
 	}
 	delete(t.groups, group)
+	if g.group != group {
+		s.foldedPartitions.Dec()
+		return
+	}
 	if t.series.label == "" {
 		return // shared with other topics
 	}

@@ -254,6 +254,37 @@ func TestADeadGroupDisappears(t *testing.T) {
 	require.Equal(t, 1, m.series.mu.partitions)
 }
 
+// However many groups clients make, with places all taken or of a folded topic: they add no series, and are counted for "".
+func TestGroupsAboveTheLimitFold(t *testing.T) {
+	const family = "streamhouse_consumer_bytes_consumed_total"
+	for _, o := range []Options{{MaxPartitions: 3}, {MaxTopics: -1}} {
+		m := New(o)
+		tc := m.Consumer.Topic("orders")
+		for i := range 100 {
+			g := tc.Group(fmt.Sprint("g", i))
+			g.Consumed(g.Partition(0), 1, 10)
+			g.Consumed(g.Partition(1), 1, 10)
+		}
+		require.Less(t, len(gather(t, m)[family].GetMetric()), 4)
+		total := 0.0
+		for _, mf := range gather(t, m)[family].GetMetric() {
+			total += mf.GetCounter().GetValue()
+		}
+		require.InDelta(t, 2000, total, 0)
+		require.Greater(t, testutil.ToFloat64(m.series.foldedPartitions), 97.0)
+		for i := range 100 {
+			tc.DropGroup(fmt.Sprint("g", i))
+		}
+		for i := range 100 {
+			require.Empty(t, seriesWith(t, m, "group_id", fmt.Sprint("g", i)))
+		}
+		tc.Group("g").Consumed(nil, 1, 1)
+		m.DropTopic("orders")
+		require.Zero(t, testutil.ToFloat64(m.series.foldedPartitions))
+		require.Zero(t, m.series.mu.partitions)
+	}
+}
+
 func TestLeasesAtZeroHaveNoSample(t *testing.T) {
 	m := New(Options{})
 	ta := m.Agent.Topic("orders")

@@ -92,14 +92,19 @@ func (s *series) placeLocked(t *topicSeries, partition int32, group string) stri
 		label = strconv.Itoa(int(partition))
 		s.mu.partitions++
 	} else {
-		s.foldedPartitions.Inc()
-		if !s.mu.loggedP {
-			s.mu.loggedP = true
-			s.log.Warn("partitions above the limit share metric series", "limit", s.maxPartitions)
-		}
+		s.foldLocked()
 	}
 	groups[group] = label
 	return label
+}
+
+// foldLocked counts one without a place, and says so the first time.
+func (s *series) foldLocked() {
+	s.foldedPartitions.Inc()
+	if !s.mu.loggedP {
+		s.mu.loggedP = true
+		s.log.Warn("partitions above the limit share metric series", "limit", s.maxPartitions)
+	}
 }
 
 // releaseLocked gives all places of a partition back and deletes its series.
@@ -131,6 +136,7 @@ func (s *series) dropTopic(topic string) {
 	}
 	delete(s.mu.topics, topic)
 	t.dropped = true
+	t.consumer.unfoldLocked()
 	if t.label == "" && topic != "" {
 		s.foldedTopics.Dec()
 		t.cost.leaveLocked()

@@ -39,9 +39,7 @@ func (e *Engine) onBehalfOfAll(ctx context.Context, ix *segment.Index) context.C
 		if n := len(parts); n == 0 || parts[n-1].topic != x.TopicPartition.Topic {
 			parts = append(parts, portion{topic: x.TopicPartition.Topic})
 		}
-		for j := range x.Batches {
-			parts[len(parts)-1].bytes += int64(x.Batches[j].Length)
-		}
+		parts[len(parts)-1].bytes += x.Len
 	}
 	return context.WithValue(ctx, portionsKey{}, parts)
 }

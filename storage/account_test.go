@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/catalog"
+	catfaulty "github.com/streamhouse/streamhouse/catalog/faulty"
 	"github.com/streamhouse/streamhouse/storage/objstore/metered"
 )
 
@@ -142,4 +143,124 @@ func TestStoredBytes(t *testing.T) {
 	stored, err := e.StoredBytes(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, stored)
+}
+
+// stored is what a member says that it stores.
+func (f *fleet) stored(m *member) int64 {
+	f.t.Helper()
+	all, err := m.StoredBytes(f.t.Context())
+	require.NoError(f.t, err)
+	return all[f.topic]
+}
+
+// foldedBytes is what the catalog says that the folded extents hold.
+func (f *fleet) foldedBytes() (n int64) {
+	f.t.Helper()
+	states, err := f.cat.LoadPartitions(f.t.Context(), f.tps())
+	require.NoError(f.t, err)
+	for i := range states {
+		n += states[i].Bytes
+	}
+	return n
+}
+
+// What other brokers do with what they committed while they led a partition is seen by who leads it now.
+func TestStoredBytesInAFleet(t *testing.T) {
+	ctx := t.Context()
+	f := newFleet(t, 1)
+	a, b := f.join(1), f.join(2)
+	tp := f.logs[0].tp
+	require.NoError(t, a.Acquire(ctx, f.tps()))
+	require.Zero(t, f.stored(a))
+	produce := func(m *member) {
+		t.Helper()
+		for range 5 {
+			require.NoError(t, f.produce(ctx, m.Engine, f.logs[0], make([]byte, 10_000)))
+		}
+	}
+	produce(a)
+	total := f.stored(a)
+	require.InDelta(t, 50_000, total, 2000)
+	require.Zero(t, f.stored(b))
+
+	// It moves, and the one before folds its tail only then.
+	f.give(a, b, tp)
+	require.Equal(t, total, f.stored(b))
+	require.Zero(t, f.stored(a))
+	require.NoError(t, a.Tidy(ctx))
+	require.Equal(t, total, f.foldedBytes())
+	f.forgets(b, tp)
+	require.Equal(t, total, f.stored(b))
+	size, err := b.Size(ctx, tp)
+	require.NoError(t, err)
+	require.Equal(t, total, size)
+
+	// More comes, is folded, and it moves back to who knew how much there was once.
+	produce(b)
+	require.NoError(t, b.Tidy(ctx))
+	total = f.foldedBytes()
+	require.InDelta(t, 100_000, total, 4000)
+	require.Equal(t, total, f.stored(b))
+	f.forgets(a, tp)
+	f.give(b, a, tp)
+	require.Equal(t, total, f.stored(a))
+
+	// A broker dies; the controller folds what it left.
+	produce(a)
+	total = f.stored(a)
+	epoch := a.Epoch()
+	a.die()
+	f.fence(epoch)
+	c := f.join(3)
+	require.NoError(t, c.Acquire(ctx, f.tps()))
+	require.Equal(t, total, f.stored(c))
+	require.NoError(t, b.Acquire(ctx, []catalog.TopicPartition{controllerLease}))
+	require.NoError(t, b.Tidy(ctx))
+	require.Equal(t, total, f.foldedBytes())
+	f.forgets(c, tp)
+	require.Equal(t, total, f.stored(c))
+}
+
+// forgets waits until a member has seen that everything of a partition was folded.
+func (f *fleet) forgets(m *member, tp catalog.TopicPartition) {
+	f.t.Helper()
+	require.Eventually(f.t, func() bool {
+		m.Heard(catalog.Announcement{})
+		p := m.lookup(tp)
+		if p == nil {
+			return true
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.mu.tail) == 0
+	}, 10*time.Second, time.Millisecond)
+}
+
+// The controller may drop what lies below a log start between two looks of the leader, who then finds nothing left to drop.
+func TestStoredBytesThatTheControllerDrops(t *testing.T) {
+	ctx := t.Context()
+	f := newFleet(t, 1)
+	a, _, plan := f.faultyMember(1)
+	c := f.join(2, func(c *Config) { c.MergeFanIn = 2 })
+	require.NoError(t, a.Acquire(ctx, f.tps()))
+	require.NoError(t, c.Acquire(ctx, []catalog.TopicPartition{controllerLease}))
+	for range 6 {
+		require.NoError(t, f.produce(ctx, a.Engine, f.logs[0], make([]byte, 10_000)))
+		require.NoError(t, a.Tidy(ctx)) // each an extent of its own
+	}
+	total := f.stored(a)
+	_, err := a.DeleteRecords(ctx, f.logs[0].tp, 4)
+	require.NoError(t, err)
+	gate := make(chan struct{})
+	at := plan.Calls(catfaulty.OpPackedSpans)
+	plan.Add(catfaulty.Fault{Op: catfaulty.OpPackedSpans, Index: at, Kind: catfaulty.Slow, Gate: gate})
+	done := make(chan error)
+	go func() { done <- a.Tidy(ctx) }()
+	require.Eventually(t, func() bool { return plan.Calls(catfaulty.OpPackedSpans) > at }, 10*time.Second, time.Millisecond)
+	require.NoError(t, c.Tidy(ctx))
+	require.Less(t, f.foldedBytes(), total/2, "the controller's merge dropped it")
+	close(gate)
+	require.NoError(t, <-done)
+	require.Equal(t, f.foldedBytes(), f.stored(a))
+	require.NoError(t, plan.Verify())
 }

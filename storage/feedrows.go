@@ -115,12 +115,17 @@ func (t *term) dropFolded(epoch catalog.BrokerEpoch, through catalog.Sequence) {
 	if n == 0 {
 		return
 	}
-	t.forgetFolded(folded)
+	t.forgetFolded(folded, nil)
 	t.replaceTail(folded, nil)
 }
 
-// forgetFolded takes the extents of folded objects out of their partitions.
-func (t *term) forgetFolded(objs []*tailObject) {
+// forgetFolded takes the extents of folded objects out of their partitions. added are the partitions that hold them now, as in
+// [catalog.Fold], if that is known; what a partition holds has to be asked for again otherwise.
+func (t *term) forgetFolded(objs []*tailObject, added []catalog.PartitionState) {
+	bytes := make(map[catalog.TopicPartition]int64, len(added))
+	for i := range added {
+		bytes[added[i].TopicPartition] = added[i].Bytes
+	}
 	ends := make(map[catalog.TopicPartition]int64)
 	for _, o := range objs {
 		ix, err := segment.DecodeTail(o.row.Index)
@@ -144,6 +149,8 @@ func (t *term) forgetFolded(objs []*tailObject) {
 			if p.foldTailLocked(end); p.mu.hw != hw {
 				b.add(p)
 			}
+			n, known := bytes[tp]
+			p.mu.bytes, p.mu.sized = p.mu.bytes+n, p.mu.sized && known
 		}
 		over := p.mu.term == nil && len(p.mu.tail) == 0 && !p.mu.loaded
 		p.mu.Unlock()

@@ -71,19 +71,7 @@ func (t *term) fold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tail
 	for _, o := range f.Objects {
 		t.e.names.note(o.ID, o.Key, o.Size)
 	}
-	t.forgetFolded(objs)
-	for i := range f.Partitions {
-		st := &f.Partitions[i]
-		p := t.e.lookup(st.TopicPartition)
-		if p == nil {
-			continue
-		}
-		p.mu.Lock()
-		if !t.ended.Load() && (p.mu.loaded || p.mu.sized) {
-			p.mu.bytes = st.Bytes
-		}
-		p.mu.Unlock()
-	}
+	t.forgetFolded(objs, f.Partitions)
 	t.replaceTail(objs, nil)
 	t.e.tail.drop(objs)
 	t.e.reportTail(t)
@@ -152,6 +140,7 @@ func (t *term) planFold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*
 	for i := range states { // deleted topics are not among them: their extents end here
 		st := &states[i]
 		t.learn(st)
+		st.Bytes = 0 // from here on: what is added
 		w := work[st.TopicPartition]
 		pack, err := t.foldPartition(&f, st, w)
 		if err != nil {

@@ -48,7 +48,7 @@ type partition struct {
 		damage    error // producers were not to be read: nobody can tell a resend from a new batch
 		epochs    []catalog.EpochStart
 		bytes     int64 // of the folded extents
-		sized     bool  // bytes is known although the partition is not loaded: see StoredBytes
+		sized     bool  // bytes is right: not after another broker folded something. See StoredBytes
 		rows      []cachedRow
 		path      path // of readers through what is in the store
 		// rowsStamp grows whenever something folded or rewritten is taken out, so that a slow load does not install what
@@ -112,7 +112,7 @@ func (p *partition) reignLocked() reign { return reign{p.mu.term, p.mu.leaderEpo
 func (p *partition) resignLocked() {
 	p.mu.gave = max(p.mu.gave, catalog.LeaseEpoch(p.mu.leaderEpoch))
 	p.mu.term, p.mu.closed, p.mu.doubt = nil, false, false
-	p.mu.producers, p.mu.damage, p.mu.epochs = producers{}, nil, nil
+	p.mu.producers, p.mu.damage, p.mu.epochs, p.mu.sized = producers{}, nil, nil, false
 }
 
 // installLocked takes the folded row and joins the tail on it.
@@ -120,7 +120,7 @@ func (p *partition) installLocked(st *catalog.PartitionState) {
 	p.foldTailLocked(st.LogEnd)
 	p.mu.logStart = max(p.mu.logStart, st.LogStart)
 	p.mu.hw = max(p.mu.hw, st.LogEnd)
-	p.mu.bytes = st.Bytes
+	p.mu.bytes, p.mu.sized = st.Bytes, true
 	p.mu.loaded, p.mu.loadedAt = true, time.Now()
 	p.joinLocked()
 }

@@ -284,16 +284,6 @@ func (e *Engine) lockLed(ctx context.Context, tp catalog.TopicPartition) (*parti
 	return p, nil
 }
 
-// Size is the bytes of the partition's log that the manifest names.
-func (e *Engine) Size(ctx context.Context, tp catalog.TopicPartition) (int64, error) {
-	p, err := e.lockLed(ctx, tp)
-	if err != nil {
-		return 0, err
-	}
-	defer p.mu.Unlock()
-	return p.mu.bytes + p.mu.tailBytes, nil
-}
-
 // Producers lists the idempotent producers the partition remembers. ErrCorrupt: they are damaged.
 func (e *Engine) Producers(ctx context.Context, tp catalog.TopicPartition) ([]ProducerState, error) {
 	p, err := e.lockLed(ctx, tp)

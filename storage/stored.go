@@ -7,65 +7,112 @@ import (
 	"github.com/streamhouse/streamhouse/catalog"
 )
 
+// What a partition holds is known from memory, but for what other brokers do to its folded rows: they fold what they committed
+// while they led it, and the controller folds what a dead one did, and drops what lies below a log start. After that, and after
+// a take-over, the catalog is asked.
+
+// sizeTries is how often it is asked for what changes meanwhile.
+const sizeTries = 3
+
+// Size is the bytes of the partition's log that the manifest names.
+func (e *Engine) Size(ctx context.Context, tp catalog.TopicPartition) (int64, error) {
+	p, err := e.lockLed(ctx, tp)
+	if err != nil {
+		return 0, err
+	}
+	ask := []sizing{{p: p, term: p.mu.term}}
+	p.mu.Unlock()
+	total := int64(0)
+	err = e.sizes(ctx, ask, func(_ catalog.TopicID, n int64) { total = n })
+	return total, err
+}
+
 // StoredBytes is the size of the logs of the partitions this broker leads, by topic: record bytes that the manifest names.
 // The sum over all brokers is that of the cluster, since each partition has one leader. Topics without a partition led here
-// are missing. Of partitions that nobody used since the lease was taken the catalog is asked, once, some thousands at a
-// time.
+// are missing. The catalog is asked for partitions that nobody used since the lease was taken, and for those of which another
+// broker folded something, once each, some thousands at a time.
 func (e *Engine) StoredBytes(ctx context.Context) (map[catalog.TopicID]int64, error) {
 	out := make(map[catalog.TopicID]int64)
 	var ask []sizing
 	for _, p := range e.all() {
 		p.mu.Lock()
-		if p.leadsLocked() && !p.mu.dropped {
-			out[p.tp.Topic] += p.mu.tailBytes
-			if p.mu.loaded || p.mu.sized {
-				out[p.tp.Topic] += p.mu.bytes
-			} else {
-				ask = append(ask, sizing{p: p, term: p.mu.term, stamp: p.mu.rowsStamp})
-			}
+		switch {
+		case !p.leadsLocked() || p.mu.dropped:
+		case p.mu.sized:
+			out[p.tp.Topic] += p.mu.bytes + p.mu.tailBytes
+		default:
+			ask = append(ask, sizing{p: p, term: p.mu.term})
 		}
 		p.mu.Unlock()
 	}
-	for len(ask) > 0 {
-		page := ask[:min(len(ask), loadPage)]
-		ask = ask[len(page):]
-		if err := e.size(ctx, page, out); err != nil {
-			return nil, err
-		}
+	if err := e.sizes(ctx, ask, func(topic catalog.TopicID, n int64) { out[topic] += n }); err != nil {
+		return nil, err
 	}
 	return out, nil
 }
 
-// sizing is a partition whose size the catalog is asked for.
+// sizing is a partition whose size is asked for, as led in a term.
 type sizing struct {
 	p     *partition
 	term  *term
 	stamp uint64
+	tries int
 }
 
-// size asks for the sizes of partitions, adds them up by topic, and remembers those that nothing changed meanwhile.
-func (e *Engine) size(ctx context.Context, page []sizing, out map[catalog.TopicID]int64) error {
-	tps := make([]catalog.TopicPartition, len(page))
-	for i := range page {
-		tps[i] = page[i].p.tp
+// sizes tells what each partition holds, unless it is led no more.
+func (e *Engine) sizes(ctx context.Context, ask []sizing, tell func(topic catalog.TopicID, bytes int64)) error {
+	for len(ask) > 0 {
+		page := ask[:min(len(ask), loadPage)]
+		again, err := e.size(ctx, page, tell)
+		if err != nil {
+			return err
+		}
+		ask = append(ask[len(page):], again...)
 	}
-	states, err := e.cfg.Catalog.LoadPartitions(ctx, tps)
-	if err != nil {
-		return fmt.Errorf("read the sizes of %d partitions: %w", len(page), translate(err))
+	return nil
+}
+
+// size is sizes for one page. It returns those of which something was folded or rewritten meanwhile: nobody knows whether the
+// answer has it.
+func (e *Engine) size(ctx context.Context, page []sizing, tell func(topic catalog.TopicID, bytes int64)) (again []sizing, err error) {
+	var tps []catalog.TopicPartition
+	for i := range page {
+		p := page[i].p
+		p.mu.Lock()
+		page[i].stamp = p.mu.rowsStamp
+		if !p.mu.sized {
+			tps = append(tps, p.tp)
+		}
+		p.mu.Unlock()
+	}
+	var states []catalog.PartitionState
+	if len(tps) > 0 {
+		if states, err = e.cfg.Catalog.LoadPartitions(ctx, tps); err != nil {
+			return nil, fmt.Errorf("read the sizes of %d partitions: %w", len(tps), translate(err))
+		}
 	}
 	bytes := make(map[catalog.TopicPartition]int64, len(states))
 	for i := range states {
 		bytes[states[i].TopicPartition] = states[i].Bytes
 	}
 	for i := range page {
-		p := page[i].p
-		n, known := bytes[p.tp]
-		out[p.tp.Topic] += n
+		s := page[i]
+		p := s.p
 		p.mu.Lock()
-		if known && !p.mu.loaded && p.mu.term == page[i].term && p.mu.rowsStamp == page[i].stamp {
-			p.mu.bytes, p.mu.sized = n, true
+		n, found := bytes[p.tp]
+		current := p.mu.rowsStamp == s.stamp
+		switch {
+		case p.mu.term != s.term || p.mu.dropped:
+		case !p.mu.sized && !current && s.tries < sizeTries:
+			s.tries++
+			again = append(again, s)
+		default:
+			if !p.mu.sized {
+				p.mu.bytes, p.mu.sized = n, found && current
+			}
+			tell(p.tp.Topic, p.mu.bytes+p.mu.tailBytes)
 		}
 		p.mu.Unlock()
 	}
-	return nil
+	return again, nil
 }

@@ -149,7 +149,7 @@ func (t *term) takeOverNew(ctx context.Context, news []catalog.Lease) error {
 			}
 			p.mu.term, p.mu.leaderEpoch = t, int32(l.Epoch)
 			t.e.heldChanged()
-			p.mu.closed, p.mu.doubt, p.mu.loaded = false, false, false
+			p.mu.closed, p.mu.doubt, p.mu.loaded, p.mu.sized = false, false, false, false
 			p.mu.rowsStamp++ // of a load for a follower that is under way
 			b.add(p)
 		}

@@ -118,7 +118,22 @@ func (t *term) trimPartitions(ctx context.Context, tps []catalog.TopicPartition)
 	if err := errors.Join(err, c.apply(ctx)); err != nil {
 		return err
 	}
+	if t.e.cfg.Fleet != nil {
+		for tp := range starts { // the controller, which drops the same when it merges, may have been faster than we looked
+			t.unsize(tp)
+		}
+	}
 	return nil
+}
+
+// unsize has the catalog asked for what a partition holds.
+func (t *term) unsize(tp catalog.TopicPartition) {
+	if p := t.e.lookup(tp); p != nil {
+		p.mu.Lock()
+		p.mu.sized = false
+		p.mu.rowsStamp++ // of an answer that is under way
+		p.mu.Unlock()
+	}
 }
 
 // learn takes what the catalog says of a partition's size and log start, where answers were lost: readers must know of
@@ -130,8 +145,10 @@ func (t *term) learn(st *catalog.PartitionState) {
 	}
 	var b bell
 	p.mu.Lock()
-	if p.mu.loaded && !t.ended.Load() {
+	if p.mu.sized && !t.ended.Load() { // else what was folded since may not be in it
 		p.mu.bytes = st.Bytes
+	}
+	if p.mu.loaded && !t.ended.Load() {
 		if st.LogStart > p.mu.logStart {
 			p.mu.logStart = st.LogStart
 			b.add(p)

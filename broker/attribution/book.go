@@ -44,8 +44,8 @@ const (
 	// readEvery is the least time between two reads of the catalog, but for scrapes.
 	readEvery = time.Second
 	// restAfter is the least time between two rounds that members, or new clients, ask for, and restTimes how often as long as the
-	// last one took it is at least.
-	restAfter, restTimes = 20 * time.Millisecond, 10
+	// last one took it is at least, up to every: whatever clients come and go, rounds take a hundredth of a processor.
+	restAfter, restTimes = 20 * time.Millisecond, 100
 	// idleFor is how long a slot is kept that nobody fetches.
 	idleFor = 90 * time.Second
 	// forgetAfter is how long a group is remembered none of whose members fetches here.
@@ -67,8 +67,8 @@ type Book struct {
 	}
 	slots atomic.Int64
 
-	look struct { // one look at a time
-		sync.Mutex
+	turn chan struct{} // capacity 1: one look at a time, which may wait for the catalog
+	look struct {      // of who has the turn
 		local    local
 		remote   remote
 		led      []int32 // shards, as of the last look
@@ -83,6 +83,7 @@ type Book struct {
 // reading is one partition read by a group, from this broker.
 type reading struct {
 	readingKey
+	use      *use
 	slots    int          // that are its; under look
 	position atomic.Int64 // -1: not known
 }
@@ -96,6 +97,10 @@ type readingKey struct {
 type use struct {
 	readings int
 	since    time.Time // since when there are none
+	deleted  bool      // since there are none
+	// telling counts the calls of Config.Told that are under way. A group is not gone before they have ended: what they tell
+	// would bring it back for good.
+	telling atomic.Int64
 }
 
 // New returns a book that knows nothing.
@@ -112,7 +117,7 @@ func New(cfg Config) *Book {
 	if cfg.now == nil {
 		cfg.now = time.Now
 	}
-	b := &Book{cfg: cfg, bell: make(chan struct{}, 1)}
+	b := &Book{cfg: cfg, bell: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	b.mu.clients = make(map[catalog.GroupClient]*Client)
 	b.look.local.init()
 	b.look.remote.init()
@@ -142,7 +147,7 @@ func (b *Book) Run(ctx context.Context) {
 		}
 		began := time.Now()
 		b.round(ctx, false)
-		rest := time.NewTimer(max(restAfter, restTimes*time.Since(began)))
+		rest := time.NewTimer(min(max(restAfter, restTimes*time.Since(began)), every))
 		select {
 		case <-ctx.Done():
 			rest.Stop()
@@ -152,7 +157,8 @@ func (b *Book) Run(ctx context.Context) {
 	}
 }
 
-// Look tells what was fetched until now: it finds out whose it is, as far as that can be known within ctx.
+// Look tells what was fetched until now: it finds out whose it is, as far as that can be known within ctx. Where it cannot, also
+// because another look takes longer than that, it is told later.
 func (b *Book) Look(ctx context.Context) { b.round(ctx, true) }
 
 // Client returns who fetches, by client id and address as its coordinator sees it; nil if there are too many.
@@ -160,9 +166,9 @@ func (b *Book) Client(id, host string) *Client {
 	kept := group.Client{ID: id, Host: host}.Kept()
 	name := catalog.GroupClient{ID: kept.ID, Host: kept.Host}
 	b.mu.RLock()
-	c := b.mu.clients[name]
+	c, full := b.mu.clients[name], len(b.mu.clients) >= b.cfg.MaxClients
 	b.mu.RUnlock()
-	if c != nil {
+	if c != nil || full {
 		return c
 	}
 	b.mu.Lock()

@@ -3,16 +3,19 @@ package attribution
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/broker/group"
+	"github.com/streamhouse/streamhouse/broker/group/assignor"
 	"github.com/streamhouse/streamhouse/broker/group/coordinator"
 	"github.com/streamhouse/streamhouse/catalog"
 )
@@ -26,7 +29,9 @@ type rig struct {
 	led   []int32
 	rows  []catalog.ClientMember
 	asked [][]catalog.GroupClient
+	known map[catalog.MemberName]int64 // as of the last time
 	fails error
+	waits chan struct{}  // if not nil, the catalog answers when it is closed
 	told  map[string]int // records by "group topic/partition"
 	bytes int
 	gone  []string
@@ -71,9 +76,16 @@ func hasShard(all []coordinator.ShardMembers, shard int32) bool {
 }
 
 func (r *rig) MembersOf(
-	_ context.Context, clients []catalog.GroupClient, _ []int32, known map[catalog.MemberName]int64, _ int,
+	ctx context.Context, clients []catalog.GroupClient, _ []int32, known map[catalog.MemberName]int64, _ int,
 ) (out []catalog.ClientMember, err error) {
-	r.asked = append(r.asked, clients)
+	r.asked, r.known = append(r.asked, clients), known
+	if r.waits != nil {
+		select {
+		case <-r.waits:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	for _, m := range r.rows {
 		for _, c := range clients {
 			if m.ClientID == c.ID && m.ClientHost == c.Host {
@@ -267,6 +279,109 @@ func TestAScrapeReadsAtOnceARoundNotTooOften(t *testing.T) {
 	r.Look(t.Context())
 	require.Len(t, r.asked, 2)
 	r.is("g t/0 1", " t/1 1")
+}
+
+// A scrape does not wait longer than it said because a round waits for a catalog that does not answer.
+func TestAScrapeDoesNotWaitForARound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, true)
+		r.waits = make(chan struct{})
+		r.fetch("c", 0, 1, 0)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			r.round()
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), readTimeout/2)
+		defer cancel()
+		began := time.Now()
+		r.Look(ctx)
+		require.Equal(t, readTimeout/2, time.Since(began))
+		close(r.waits)
+		<-ended
+		r.is(" t/0 1")
+	})
+}
+
+// While the catalog is away nothing is lost of clients that stop fetching meanwhile.
+func TestWhatIsNotToldIsNotForgotten(t *testing.T) {
+	r := newRig(t, true)
+	r.elsewhere("g", "c", 1, 0)
+	r.fails = errors.New("away")
+	r.fetch("c", 0, 5, 4)
+	for range 3 * idleFor / every {
+		r.round()
+	}
+	r.is()
+	r.fails = nil
+	r.round()
+	r.is("g t/0 5")
+	for range 3 * idleFor / every {
+		r.round()
+	}
+	require.Empty(t, r.mu.clients)
+	require.Zero(t, r.slots.Load())
+}
+
+// What is told of a group while it is deleted comes before that it is gone: else its series were made anew, for good.
+func TestNothingIsToldOfAGroupThatIsGone(t *testing.T) {
+	r := newRig(t, false)
+	r.coordinates("g", "c", 0)
+	r.fetch("c", 0, 1, 0)
+	r.round()
+	telling, tell := make(chan struct{}), make(chan struct{})
+	r.cfg.Told = func(string, string, int32, int, int) {
+		close(telling)
+		<-tell
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r.fetch("c", 0, 1, 1)
+	}()
+	<-telling
+	r.local = []coordinator.ShardMembers{{Gone: []string{"g"}}}
+	r.round()
+	require.Empty(t, r.gone)
+	close(tell)
+	<-ended
+	r.round()
+	require.Equal(t, []string{"g"}, r.gone)
+	require.Empty(t, r.look.groups)
+}
+
+// fewTopics are topics by id.
+type fewTopics map[catalog.TopicID]group.Topic
+
+func (fewTopics) Version() int64                         { return 0 }
+func (fewTopics) Names() []string                        { return nil }
+func (fewTopics) ByName(string) (t group.Topic, ok bool) { return t, false }
+func (f fewTopics) ByID(id catalog.TopicID) (group.Topic, bool) {
+	t, ok := f[id]
+	return t, ok
+}
+
+// A coordinator may hear of a topic, and assign it, before the broker that serves it does.
+func TestATopicThatIsNotKnownYet(t *testing.T) {
+	r := newRig(t, true)
+	id := catalog.TopicID{1}
+	topics := fewTopics{}
+	r.cfg.Topics = func() group.Topics { return topics }
+	r.elsewhere("g", "c", 1)
+	r.rows[0].Kind = catalog.GroupConsumer
+	state, err := json.Marshal(map[string]any{"v": 1, "assigned": assignor.Of(assignor.Partitions{Topic: id, Partitions: []int32{0}})})
+	require.NoError(t, err)
+	r.rows[0].State = state
+	r.fetch("c", 1, 1, 0)
+	r.round()
+	topics[id] = group.Topic{ID: id, Name: "t", Partitions: 1}
+	r.fetch("c", 0, 5, 4)
+	r.round()
+	r.is(" t/1 1", "g t/0 5")
+	r.fetch("c", 0, 1, 5)
+	r.round()
+	require.Equal(t, map[catalog.MemberName]int64{{Group: "g", Member: "m"}: 1}, r.known, "the row is not read a third time")
 }
 
 // A shard that moves away takes what its coordinator knew with it: the catalog is asked then.

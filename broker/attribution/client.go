@@ -18,12 +18,14 @@ type Client struct {
 	mu struct {
 		sync.Mutex
 		slots map[catalog.GroupPartition]*Slot
+		fresh bool // there are slots that no look has seen
 		dead  bool // forgotten: ask for it again
 	}
 
 	// A look's own.
 	owned map[catalog.GroupPartition]owner
 	stale bool      // owned has to be made anew
+	idle  bool      // some of its slots were not fetched since the last look
 	used  time.Time // when it had slots last
 }
 
@@ -47,7 +49,7 @@ func (c *Client) Slot(topic string, partition int32) *Slot {
 	}
 	s = &Slot{client: c, at: at}
 	s.mu.position = -1
-	c.mu.slots[at] = s
+	c.mu.slots[at], c.mu.fresh = s, true
 	c.unread.Store(true)
 	c.b.Ring() // the first records are soon to come
 	return s
@@ -102,7 +104,9 @@ func (s *Slot) Fetched(records, bytes int, position int64) bool {
 	sure := r != nil && !s.mu.doubt
 	if some {
 		s.mu.fetched = true
-		if !sure {
+		if sure {
+			r.use.telling.Add(1)
+		} else {
 			s.mu.records += records
 			s.mu.bytes += bytes
 		}
@@ -110,6 +114,7 @@ func (s *Slot) Fetched(records, bytes int, position int64) bool {
 	s.mu.Unlock()
 	if some && sure {
 		s.client.b.cfg.Told(r.group, s.at.Topic, s.at.Partition, records, bytes)
+		r.use.telling.Add(-1)
 	}
 	return true
 }

@@ -29,7 +29,9 @@
 // # Bounds, and what ends
 //
 // Clients and slots are bounded ([Config]); what is fetched beyond is told of no group. A slot that was not fetched for a minute and a half is
-// forgotten. The position of a group in a partition ([Book.Positions]) ends when none of the clients that fetch here owns the
-// partition for it. A group is told to be gone ([Config].Gone) when it was deleted, or when none of its members has fetched here for
-// five minutes.
+// forgotten, once all of it is told. The position of a group in a partition ([Book.Positions]) ends when none of the clients that
+// fetch here owns the partition for it. A group is told to be gone ([Config].Gone) when its coordinator here deleted it, or when none
+// of its members has fetched here for five minutes, and never while something is being told of it.
+//
+// Rounds take a hundredth of a processor at most, whatever comes and goes: the longer one takes, the longer is the rest after it.
 package attribution

@@ -17,8 +17,12 @@ type untold struct {
 
 // round finds out whose the slots are, and tells what was fetched by those of no group.
 func (b *Book) round(ctx context.Context, scrape bool) {
-	b.look.Lock()
-	defer b.look.Unlock()
+	select {
+	case b.turn <- struct{}{}:
+		defer func() { <-b.turn }()
+	case <-ctx.Done():
+		return
+	}
 	now := b.cfg.now()
 	clients := b.seen()
 	open := b.collect(clients, now)
@@ -69,6 +73,7 @@ func (b *Book) seen() map[catalog.GroupClient]*Client {
 // collect takes what slots have not told.
 func (b *Book) collect(clients map[catalog.GroupClient]*Client, now time.Time) (open []untold) {
 	for _, c := range clients {
+		c.idle = false
 		c.each(func(s *Slot) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -77,6 +82,7 @@ func (b *Book) collect(clients map[catalog.GroupClient]*Client, now time.Time) (
 			} else if s.idle.IsZero() {
 				s.idle = now
 			}
+			c.idle = c.idle || !s.idle.IsZero()
 			// The catalog is read for those that fetch, so it was not read for this one.
 			s.mu.doubt = s.mu.doubt || !s.mu.fetched && b.cfg.Members != nil
 			s.mu.fetched = false
@@ -168,10 +174,17 @@ func (b *Book) readOthers(ctx context.Context, clients map[catalog.GroupClient]*
 	return true
 }
 
-// resolve gives the slots of a client to the groups that own them.
+// resolve gives the slots of a client to the groups that own them. There is nothing to do but for new slots and members that changed.
 func (b *Book) resolve(c *Client) {
-	if c.stale || c.owned == nil {
+	c.mu.Lock()
+	fresh := c.mu.fresh
+	c.mu.fresh = false
+	c.mu.Unlock()
+	switch {
+	case c.stale || c.owned == nil:
 		c.owned, c.stale = b.ownedBy(c.name), false
+	case !fresh:
+		return
 	}
 	c.each(func(s *Slot) {
 		o, ok := c.owned[s.at]
@@ -195,11 +208,12 @@ func (b *Book) resolve(c *Client) {
 func (b *Book) enter(k readingKey) *reading {
 	r := b.look.readings[k]
 	if r == nil {
-		r = &reading{readingKey: k}
+		r = &reading{readingKey: k, use: b.useOf(k.group)}
 		r.position.Store(-1)
 		b.look.readings[k] = r
 		b.positions.Store(k, r)
-		b.useOf(k.group).readings++
+		r.use.readings++
+		r.use.deleted = false
 	}
 	r.slots++
 	return r
@@ -217,9 +231,8 @@ func (b *Book) leave(s *Slot) {
 	}
 	delete(b.look.readings, r.readingKey)
 	b.positions.Delete(r.readingKey)
-	u := b.useOf(r.group)
-	u.readings--
-	u.since = b.cfg.now()
+	r.use.readings--
+	r.use.since = b.cfg.now()
 }
 
 // useOf notes that a group is told of.
@@ -237,18 +250,8 @@ func (b *Book) useOf(group string) *use {
 func (b *Book) forget(clients map[catalog.GroupClient]*Client, now time.Time) {
 	for name, c := range clients {
 		c.mu.Lock()
-		for at, s := range c.mu.slots {
-			if s.idle.IsZero() || now.Sub(s.idle) < idleFor {
-				continue
-			}
-			s.mu.Lock()
-			if !s.mu.polled {
-				b.leave(s)
-				s.mu.dead = true
-				delete(c.mu.slots, at)
-				b.slots.Add(-1)
-			}
-			s.mu.Unlock()
+		if c.idle {
+			b.forgetSlotsLocked(c, now)
 		}
 		if len(c.mu.slots) > 0 {
 			c.used = now
@@ -265,16 +268,31 @@ func (b *Book) forget(clients map[catalog.GroupClient]*Client, now time.Time) {
 	}
 }
 
+func (b *Book) forgetSlotsLocked(c *Client, now time.Time) {
+	for at, s := range c.mu.slots {
+		if s.idle.IsZero() || now.Sub(s.idle) < idleFor {
+			continue
+		}
+		s.mu.Lock()
+		if !s.mu.polled && s.mu.records == 0 && s.mu.bytes == 0 { // what could not be told yet is kept
+			b.leave(s)
+			s.mu.dead = true
+			delete(c.mu.slots, at)
+			b.slots.Add(-1)
+		}
+		s.mu.Unlock()
+	}
+}
+
 // forgetGroups says which groups are gone: deleted, or not heard of for long.
 func (b *Book) forgetGroups(deleted []string, now time.Time) {
 	for _, id := range deleted {
 		if u := b.look.groups[id]; u != nil && u.readings == 0 {
-			delete(b.look.groups, id)
-			b.cfg.Gone(id)
+			u.deleted = true
 		}
 	}
 	for id, u := range b.look.groups {
-		if u.readings == 0 && now.Sub(u.since) >= forgetAfter {
+		if u.readings == 0 && (u.deleted || now.Sub(u.since) >= forgetAfter) && u.telling.Load() == 0 {
 			delete(b.look.groups, id)
 			b.cfg.Gone(id)
 		}

@@ -121,6 +121,9 @@ type remoteMember struct {
 	owned   []catalog.GroupPartition
 }
 
+// unread is the version of no row.
+const unread = -1
+
 func (r *remote) init() { r.of = make(map[catalog.GroupClient][]remoteMember) }
 
 // read asks the catalog for the members that clients are, but for those of the shards besides.
@@ -147,11 +150,15 @@ func (r *remote) read(ctx context.Context, from Members, topics group.Topics, cl
 	}
 	for i := range found {
 		f := &found[i]
-		m := remoteMember{name: f.Name(), version: f.Version}
-		if f.State == nil {
-			m.owned = before[m.name]
-		} else if m.owned, err = group.Owned(f.Kind, f.ProtocolType, &f.GroupMember, topics); err != nil {
-			continue // a newer broker's: its partitions are not known
+		m := remoteMember{name: f.Name(), version: f.Version, owned: before[f.Name()]}
+		if f.State != nil {
+			var all bool
+			if m.owned, all, err = group.Owned(f.Kind, f.ProtocolType, &f.GroupMember, topics); err != nil {
+				continue // a newer broker's: its partitions are not known
+			}
+			if !all {
+				m.version = unread // a topic was made a moment ago: it is known when the row is read again
+			}
 		}
 		c := catalog.GroupClient{ID: f.ClientID, Host: f.ClientHost}
 		r.of[c] = append(r.of[c], m)

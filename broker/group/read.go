@@ -86,23 +86,28 @@ func (g *Group) HasMembers() bool { return !g.m.idle() }
 func (g *Group) MembersVersion() uint64 { return g.version }
 
 // Owned are the partitions of a member, by its row in the catalog: what [Group.Members] tells of it. Of a classic group that is
-// what its leader assigned, if its members are consumers.
-func Owned(kind catalog.GroupKind, protocolType string, row *catalog.GroupMember, topics Topics) ([]catalog.GroupPartition, error) {
+// what its leader assigned, if its members are consumers. all is false if it owns partitions of topics that are not known (yet).
+func Owned(kind catalog.GroupKind, protocolType string, row *catalog.GroupMember, topics Topics) (owned []catalog.GroupPartition, all bool, err error) {
 	if kind == catalog.GroupConsumer {
 		var st consumerMemberState
 		if err := decodeState(row.State, &st, &st.Version); err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		return named(st.Assigned, topics), nil
+		all = true
+		for _, a := range st.Assigned {
+			_, ok := topics.ByID(a.Topic)
+			all = all && ok
+		}
+		return named(st.Assigned, topics), all, nil
 	}
 	if protocolType != consumerProtocolType {
-		return nil, nil
+		return nil, true, nil
 	}
 	var st classicMemberState
 	if err := decodeState(row.State, &st, &st.Version); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return assignedPartitions(st.Assignment), nil
+	return assignedPartitions(st.Assignment), true, nil
 }
 
 // named are the partitions of an assignment whose topics exist.

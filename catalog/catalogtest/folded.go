@@ -49,13 +49,16 @@ func testFold(s *suite) {
 	s.is(s.c.Fold(s.ctx(), epoch, f), catalog.ErrConflict)
 	require.EqualValues(s, 3, s.brokerTail(epoch).Folded)
 
-	// Appending to a packed row replaces it by a new version.
+	// Appending to a packed row replaces it by a new version. What an edit took off since the fold was planned stays off.
+	s.ok(s.c.Edit(s.ctx(), epoch, catalog.Edit{BytesDelta: map[catalog.TopicPartition]int64{tps[0]: -30}}))
 	old := s.rows(tps[0])[0]
 	f = foldOf(rows[3:], 1)
 	f.Replaces = []catalog.RowRef{ref(old)}
 	f.Rows = []catalog.PackedRow{packed(tps[0], 0, 60)}
 	f.Partitions = []catalog.PartitionState{state(tps[0], 0, 60)}
+	f.Partitions[0].Bytes = 200
 	s.ok(s.c.Fold(s.ctx(), epoch, f))
+	require.EqualValues(s, 400-30+200, s.load(tps[0]).Bytes)
 	got := s.rows(tps[0])
 	require.Len(s, got, 1)
 	require.Greater(s, got[0].Version, old.Version)

@@ -196,6 +196,7 @@ func (c *Catalog) Fold(ctx context.Context, epoch catalog.BrokerEpoch, f catalog
 		st := f.Partitions[i]
 		_, p := c.partitionLocked(st.TopicPartition)
 		st.LogStart = max(st.LogStart, p.state.LogStart)
+		st.Bytes += p.state.Bytes
 		st.LeaderEpochs, st.Producers = slices.Clone(st.LeaderEpochs), slices.Clone(st.Producers)
 		p.state = st
 	}

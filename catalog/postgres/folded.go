@@ -151,7 +151,7 @@ func (t *tx) setPartitions(states []catalog.PartitionState) error {
 			epochs[i] = string(encoded)
 		}
 		changed, err := t.exec(`UPDATE catalog_partitions p SET log_start = greatest(p.log_start, n.log_start), log_end = n.log_end,
-				last_stable = n.last_stable, bytes = n.bytes, leader_epochs = n.leader_epochs::jsonb, producers = n.producers
+				last_stable = n.last_stable, bytes = p.bytes + n.bytes, leader_epochs = n.leader_epochs::jsonb, producers = n.producers
 			FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::bytea[])
 				AS n (topic, partition, log_start, log_end, last_stable, bytes, leader_epochs, producers)
 			WHERE p.topic = n.topic AND p.partition = n.partition AND p.log_end <= n.log_end`,

@@ -165,7 +165,7 @@ func (t *tx) setPartition(p *catalog.PartitionState) error {
 		producers = p.Producers
 	}
 	n, err := t.exec(`UPDATE partitions SET log_start = max(log_start, ?), log_end = ?, last_stable = ?, leader_epochs = ?, producers = ?,
-		bytes = ?6 WHERE topic = ?7 AND partition = ?8 AND log_end <= ?2`, p.LogStart, p.LogEnd, p.LastStable, string(encoded), producers, p.Bytes,
+		bytes = bytes + ?6 WHERE topic = ?7 AND partition = ?8 AND log_end <= ?2`, p.LogStart, p.LogEnd, p.LastStable, string(encoded), producers, p.Bytes,
 		p.Topic[:], int64(p.Partition))
 	if err == nil && n == 0 {
 		err = fmt.Errorf("partition %s is gone, or its log end would go back: %w", p.TopicPartition, catalog.ErrConflict)

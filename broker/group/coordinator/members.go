@@ -19,9 +19,11 @@ type ShardMembers struct {
 }
 
 // TakeMembers tells what changed of members since it was called last, one element for each shard whose groups this broker knows
-// now; most have nothing in them. It is for one caller at a time, who may call it when Hooks.Members was called, and has to wait
-// for its end: what was taken and not looked at is lost. It returns no more than nothing after Run has ended.
+// now; most have nothing in them. It is for one caller at a time, who may call it when Hooks.Members was called, and has to look
+// at all of it: what was taken is not told again. So it does not end before its time when ctx does. It waits for no more than
+// the shards' goroutines, which do not block. After Run has ended there are no shards.
 func (c *Coordinator) TakeMembers(ctx context.Context) []ShardMembers {
+	ctx = context.WithoutCancel(ctx)
 	var out []ShardMembers
 	for n := range c.cfg.Shards {
 		s := c.slots[n].shard.Load()
@@ -32,10 +34,7 @@ func (c *Coordinator) TakeMembers(ctx context.Context) []ShardMembers {
 		if s.untold.Load() {
 			o := newOp("")
 			o.take = &m
-			if err := c.do(ctx, n, o); err != nil && ctx.Err() != nil {
-				return out
-			}
-			if m.Groups == nil && s.isOver() {
+			if err := c.do(ctx, n, o); err != nil && m.Groups == nil && s.isOver() {
 				continue
 			}
 			// If the shard does not trust its lease now, what was told before is what is known.

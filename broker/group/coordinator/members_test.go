@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"context"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -91,6 +92,37 @@ func TestMembersAreTold(t *testing.T) {
 		require.NoError(t, err)
 		groups, _, _ = b.taken()
 		require.Equal(t, map[string]int{"g": -1}, groups)
+	})
+}
+
+// Who asks may give up, as a scrape whose client hangs up: nothing is lost of what changed, and no shard looks lost.
+func TestMembersAreToldToWhoeverGaveUp(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		t.Helper()
+		w := newWorld(t)
+		n := w.start(func(c *Config) { c.Hooks.Members = func() {} })
+		n.acquire()
+		n.taken()
+		require.NoError(t, n.member("g").join())
+		stopped := make(chan struct{})
+		n.e.change(func() { n.e.stopped = stopped }) // its shard does not answer for a while
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		told := make(chan []ShardMembers)
+		go func() { told <- n.TakeMembers(ctx) }()
+		<-time.After(2 * time.Second)
+		n.e.change(func() { n.e.stopped = nil })
+		close(stopped)
+		groups := map[string]int{}
+		for _, all := range [][]ShardMembers{<-told, n.TakeMembers(t.Context())} {
+			require.Len(t, all, testShards, "each shard is there all the time")
+			for _, s := range all {
+				for id, members := range s.Groups {
+					groups[id] = len(members)
+				}
+			}
+		}
+		require.Equal(t, map[string]int{"g": 1}, groups)
 	})
 }
 

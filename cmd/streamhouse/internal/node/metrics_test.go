@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -359,6 +360,50 @@ func TestLeasesOfFoldedTopics(t *testing.T) {
 	require.Equal(t, []float64{2}, o.values(t, "streamhouse_agent_active_partitions"))
 }
 
+// A topic that got more partitions knows what has series from before: they end as those of others.
+func TestSeriesOfAGrownTopicEnd(t *testing.T) {
+	o := newObserver(metrics.New(metrics.Options{}))
+	id := catalog.TopicID{1}
+	set := func(version int64, partitions int32) catalog.TopicSet {
+		return catalog.TopicSet{Version: version, Topics: []catalog.Topic{{ID: id, Name: "a", Partitions: partitions}}}
+	}
+	b := o.brokerObserver()
+	o.topicsRead(set(1, 1))
+	b.Fetched("g", "a", 0, 1, 1)
+	b.Fetched("h", "a", 0, 1, 1)
+	o.storedSeen(map[catalog.TopicID]int64{id: 100}, time.Second)
+	o.topicsRead(set(2, 2))
+	b.Fetched("h", "a", 1, 2, 2)
+	require.ElementsMatch(t, []float64{1, 3}, o.values(t, "streamhouse_consumer_bytes_consumed_total"))
+	o.storedSeen(nil, time.Second)
+	require.Empty(t, o.values(t, "streamhouse_topic_stored_bytes"), "another broker leads it now")
+	b.GroupGone("g")
+	b.GroupGone("h")
+	require.Empty(t, o.values(t, "streamhouse_consumer_bytes_consumed_total"))
+	require.Empty(t, o.values(t, "streamhouse_consumer_records_consumed_total"))
+	b.Fetched("h", "a", 1, 2, 2)
+	require.Equal(t, []float64{2}, o.values(t, "streamhouse_consumer_records_consumed_total"))
+}
+
+// What a new group costs does not grow with how many read the topic: clients can make any number.
+func TestANewGroupAmongMany(t *testing.T) {
+	o := newObserver(metrics.New(metrics.Options{}))
+	o.topicsRead(catalog.TopicSet{Version: 1, Topics: []catalog.Topic{{ID: catalog.TopicID{1}, Name: "a", Partitions: 1}}})
+	a := o.byName("a")
+	for i := range 5000 {
+		o.consumedBy(fmt.Sprint("g", i), a)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	const n = 20
+	for range n {
+		o.consumedBy("new", a)
+		o.groupGone("new")
+	}
+	runtime.ReadMemStats(&after)
+	require.Less(t, (after.TotalAlloc-before.TotalAlloc)/n, uint64(20_000), "bytes")
+}
+
 // Hooks that come late, or of topics nobody knows, change nothing.
 func TestHooksOfUnknownTopics(t *testing.T) {
 	o := newObserver(metrics.New(metrics.Options{}))
@@ -435,6 +480,26 @@ func BenchmarkBatchHook(b *testing.B) {
 	}
 }
 
+func BenchmarkRequestedHook(b *testing.B) {
+	o := newObserver(metrics.New(metrics.Options{}))
+	o.topicsRead(catalog.TopicSet{Version: 1, Topics: []catalog.Topic{{ID: catalog.TopicID{1}, Name: "a", Partitions: 2}}})
+	h := o.engineHooks()
+	b.ReportAllocs()
+	for b.Loop() {
+		h.Requested("put", catalog.TopicID{1}, 0.1, 1000.5)
+	}
+}
+
+func BenchmarkFetchedHook(b *testing.B) {
+	o := newObserver(metrics.New(metrics.Options{}))
+	o.topicsRead(catalog.TopicSet{Version: 1, Topics: []catalog.Topic{{ID: catalog.TopicID{1}, Name: "a", Partitions: 2}}})
+	h := o.brokerObserver()
+	b.ReportAllocs()
+	for b.Loop() {
+		h.Fetched("g", "a", 1, 10, 1000)
+	}
+}
+
 func TestHooksAllocateNothing(t *testing.T) {
 	o := newObserver(metrics.New(metrics.Options{}))
 	tp := catalog.TopicPartition{Topic: catalog.TopicID{1}, Partition: 1}
@@ -444,6 +509,7 @@ func TestHooksAllocateNothing(t *testing.T) {
 		h.Appended(tp, 1)
 		h.Batch(tp, 1, 100, time.Millisecond)
 		h.Committed(tp, 1, 100, time.Millisecond)
+		h.Requested("put", tp.Topic, 0.5, 100)
 		h.TailRead(3)
 		h.CacheHit(3)
 		h.CacheMiss(3)

@@ -139,7 +139,7 @@ func (o *observer) engineHooks() storage.Hooks {
 
 func (o *observer) brokerObserver() broker.Observer {
 	if !o.on() {
-		return broker.Observer{Fetched: func(string, string, int32, int, int) { o.fetched() }}
+		return broker.Observer{Served: o.served}
 	}
 	return broker.Observer{
 		Connections: func(open int) {
@@ -172,8 +172,8 @@ func (o *observer) brokerObserver() broker.Observer {
 				p.SendDuration(took, trace)
 			}
 		},
+		Served: o.served,
 		Fetched: func(group, topic string, partition int32, records, bytes int) {
-			o.fetched()
 			if g := o.consumedBy(group, o.byName(topic)); g != nil {
 				g.Consumed(g.partitions.of(partition), records, bytes)
 			}
@@ -215,8 +215,8 @@ func (o *observer) groupHooks() coordinator.Hooks {
 	}
 }
 
-// fetched notes traffic.
-func (o *observer) fetched() {
+// served notes traffic.
+func (o *observer) served(int) {
 	if !o.traffic.Load() { // many connections answer at once: do not fight for the cache line
 		o.traffic.Store(true)
 	}

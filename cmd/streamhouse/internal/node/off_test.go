@@ -25,5 +25,6 @@ func TestMetricsOff(t *testing.T) {
 	require.Same(t, r.source, r.Node.catalog, "nothing is between the broker and its catalog")
 	require.Nil(t, r.watch.engineHooks().Batch)
 	require.Nil(t, r.watch.brokerObserver().Request)
+	require.Nil(t, r.watch.brokerObserver().Fetched, "nobody finds out for whom is fetched, nor asks the catalog")
 	require.True(t, r.watch.traffic.Load(), "the broker still knows when to rest")
 }

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -58,8 +57,8 @@ type producerSeries struct {
 
 type consumerSeries struct {
 	*metrics.TopicConsumer
-	count  int32 // partitions
-	groups atomic.Pointer[map[string]*groupSeries]
+	count  int32    // partitions
+	groups sync.Map // group -> *groupSeries, written under the topic's lock; there may be many
 }
 
 // groupSeries are what one group reads of a topic; the group "" stands for fetches that none is known for.
@@ -126,9 +125,7 @@ func (o *observer) consumerOf(t *topic) *consumerSeries {
 		return nil
 	}
 	return once(t, &t.consumer, func(t *topic) *consumerSeries {
-		c := &consumerSeries{TopicConsumer: o.m.Consumer.Topic(t.name), count: t.partitions}
-		c.groups.Store(&map[string]*groupSeries{})
-		return c
+		return &consumerSeries{TopicConsumer: o.m.Consumer.Topic(t.name), count: t.partitions}
 	})
 }
 
@@ -138,34 +135,37 @@ func (o *observer) consumedBy(group string, t *topic) *groupSeries {
 	if c == nil {
 		return nil
 	}
-	if g := (*c.groups.Load())[group]; g != nil {
-		return g
+	if g, ok := c.groups.Load(group); ok {
+		return g.(*groupSeries)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	old := *c.groups.Load()
-	if g := old[group]; g != nil || t.mu.gone {
-		return g
+	if g, ok := c.groups.Load(group); ok {
+		return g.(*groupSeries)
+	}
+	if t.mu.gone {
+		return nil
 	}
 	of := c.Group(group)
 	g := &groupSeries{GroupConsumer: of, partitions: newHandles(c.count, of.Partition)}
-	grown := maps.Clone(old)
-	grown[group] = g
-	c.groups.Store(&grown)
+	c.groups.Store(group, g)
 	return g
 }
 
 // groupGone drops the series of a group.
 func (o *observer) groupGone(group string) {
+	o.mu.Lock() // against topicsRead: a topic that grows now would keep the group
+	defer o.mu.Unlock()
 	for _, t := range o.topics.Load().byID {
 		c := t.consumer.Load()
-		if c == nil || (*c.groups.Load())[group] == nil {
+		if c == nil {
+			continue
+		}
+		if _, ok := c.groups.Load(group); !ok {
 			continue
 		}
 		t.mu.Lock()
-		fewer := maps.Clone(*c.groups.Load())
-		delete(fewer, group)
-		c.groups.Store(&fewer)
+		c.groups.Delete(group)
 		c.DropGroup(group)
 		t.mu.Unlock()
 	}
@@ -215,15 +215,30 @@ func (o *observer) topicsRead(set catalog.TopicSet) {
 }
 
 // grown is a topic with another number of partitions than before. Metrics give it the same recorders as the old one,
-// if there is one.
+// if there is one. What ends when it is told to (a group's series, that of what is stored) has to be known from the start.
 func grown(old *topic, ct catalog.Topic) *topic {
 	t := &topic{id: ct.ID, name: ct.Name, partitions: ct.Partitions}
 	if old != nil {
 		old.mu.Lock()
 		defer old.mu.Unlock()
 		t.mu.leases, old.mu.leases, old.mu.gone = old.mu.leases, 0, true
+		t.cost.Store(old.cost.Load())
+		if c := old.consumer.Load(); c != nil {
+			t.consumer.Store(c.grown(ct.Partitions))
+		}
 	}
 	return t
+}
+
+// grown are the same recorders for another number of partitions.
+func (c *consumerSeries) grown(partitions int32) *consumerSeries {
+	next := &consumerSeries{TopicConsumer: c.TopicConsumer, count: partitions}
+	c.groups.Range(func(group, g any) bool {
+		of := g.(*groupSeries).GroupConsumer
+		next.groups.Store(group, &groupSeries{GroupConsumer: of, partitions: newHandles(partitions, of.Partition)})
+		return true
+	})
+	return next
 }
 
 func (o *observer) drop(t *topic) {
