@@ -71,8 +71,16 @@ func (f *fleet) put(ctx context.Context, m *member, l *plog) error {
 }
 
 // relay is what two brokers do to a partition between them: take it, write, give it away, and back, fold, with another that
-// stays where it is.
-func (f *fleet) relay(ctx context.Context, a, b *member) error {
+// stays where it is. The one that no fault is for ends its merges also when the other dies: cut off after a PUT, it would
+// leave an object that nobody may delete while it lives.
+func (f *fleet) relay(ctx context.Context, a, b, healthy *member) error {
+	tidy := func(m *member) {
+		if m == healthy {
+			_ = m.Tidy(context.WithoutCancel(ctx))
+		} else {
+			_ = m.Tidy(ctx)
+		}
+	}
 	moving, staying := f.logs[0], f.logs[1]
 	if err := f.lead(ctx, a, moving.tp, staying.tp); err != nil {
 		return err
@@ -91,8 +99,8 @@ func (f *fleet) relay(ctx context.Context, a, b *member) error {
 			return err
 		}
 		holder, other = other, holder
-		_ = other.Tidy(ctx)
-		_ = holder.Tidy(ctx)
+		tidy(other)
+		tidy(holder)
 	}
 	return nil
 }
@@ -144,9 +152,9 @@ func TestEveryCallOfAMoveFails(t *testing.T) {
 
 func (f *fleet) relayOf(ctx context.Context, giver bool, m, other *member) error {
 	if giver {
-		return f.relay(ctx, m, other)
+		return f.relay(ctx, m, other, other)
 	}
-	return f.relay(ctx, other, m)
+	return f.relay(ctx, other, m, other)
 }
 
 func counts(p *catfaulty.Plan) map[catfaulty.Op]int {
