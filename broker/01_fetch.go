@@ -499,16 +499,31 @@ func (f *fetchRun) limitOf(p *sessionPart) int64 {
 	return p.high
 }
 
-// observe tells the observer what the answer holds.
+// observe tells the observer of the topics that the request is about, once of each: partitions of several lie between each other.
 func (f *fetchRun) observe(took time.Duration) {
 	if f.b.obs.FetchAnswered == nil {
 		return
 	}
 	var last *topic
+	told := f.s.told // empty, or nil as long as all is of one topic
 	for _, p := range f.touched {
-		if p.topic != nil && p.topic != last {
-			f.b.obs.FetchAnswered(p.topic.Name, took, f.trace.id())
-			last = p.topic
+		t := p.topic
+		if t == nil || t == last {
+			continue
 		}
+		if last != nil {
+			if told == nil {
+				told = make(map[*topic]struct{})
+			}
+			told[last] = struct{}{}
+		}
+		if last = t; told != nil {
+			if _, ok := told[t]; ok {
+				continue
+			}
+		}
+		f.b.obs.FetchAnswered(t.Name, took, f.trace.id())
 	}
+	clear(told)
+	f.s.told = told
 }
