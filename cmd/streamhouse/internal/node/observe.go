@@ -207,6 +207,7 @@ func (o *observer) groupHooks() coordinator.Hooks {
 	return coordinator.Hooks{
 		Loaded:  func(_ int32, _ int, took time.Duration, err error) { o.m.Groups.Loaded(took, err == nil) },
 		Written: o.m.Groups.Written,
+		Retried: o.m.Groups.WriteRetried,
 		Rebalancing: func(kind catalog.GroupKind, why coordinator.Why) {
 			o.m.Groups.Rebalancing(string(kind), whyLabels[why])
 		},
