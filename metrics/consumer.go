@@ -97,6 +97,9 @@ func (t *TopicConsumer) Group(group string) *GroupConsumer {
 			bytes: t.parent.bytes.WithLabelValues(t.series.label, group),
 		}
 		t.groups[group] = g
+		if t.series.label == "" {
+			s.mu.foldedGroups[group]++
+		}
 	}
 	return g
 }
@@ -110,21 +113,43 @@ func (t *TopicConsumer) DropGroup(group string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := t.groups[group]
-	if g == nil {
+	if g == nil || t.series.dropped { // its series went with the topic; what has the names now is another's
 		return
 	}
 	delete(t.groups, group)
 	if t.series.label == "" {
-		return // shared with other topics
+		t.leaveGroupLocked(group)
+	} else {
+		t.parent.bytes.DeleteLabelValues(t.series.label, group)
+		t.parent.dropPartition(t.series.label, "", group)
 	}
-	t.parent.bytes.DeleteLabelValues(t.series.label, group)
-	t.parent.dropPartition(t.series.label, "", group)
 	if group == "" {
 		return // its places are those of producers and leases; their series go with the partition
 	}
 	for partition := range g.partitions {
 		s.releaseGroupLocked(t.series, partition, group)
 	}
+}
+
+// leaveLocked takes a folded topic out of the series that it shares with others.
+func (t *TopicConsumer) leaveLocked() {
+	if t == nil {
+		return
+	}
+	for group := range t.groups {
+		t.leaveGroupLocked(group)
+	}
+}
+
+// leaveGroupLocked says that a group reads one folded topic less. With the last one its shared series go.
+func (t *TopicConsumer) leaveGroupLocked(group string) {
+	left := t.parent.series.mu.foldedGroups
+	if left[group]--; left[group] > 0 {
+		return
+	}
+	delete(left, group)
+	t.parent.bytes.DeleteLabelValues("", group)
+	t.parent.dropPartition("", "", group)
 }
 
 func (t *TopicConsumer) forget(partition int32) {

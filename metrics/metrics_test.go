@@ -351,3 +351,42 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 	record()
 	require.Zero(t, testing.AllocsPerRun(100, record))
 }
+
+// Groups come and go (a console consumer is a new one each time). Of one that is gone nothing is left, also where its topics share
+// series; what others of the folded topics have in them stays.
+func TestADeadGroupOfFoldedTopicsDisappears(t *testing.T) {
+	m := New(Options{MaxTopics: 1})
+	m.Consumer.Topic("first")
+	second, third := m.Consumer.Topic("second"), m.Consumer.Topic("third")
+	read := func(of *TopicConsumer, group string) {
+		g := of.Group(group)
+		g.Consumed(g.Partition(0), 1, 10)
+	}
+	for i := range 100 {
+		group := fmt.Sprint("console-", i)
+		read(second, group)
+		second.DropGroup(group)
+	}
+	require.InDelta(t, 0, testutil.ToFloat64(m.series.foldedPartitions), 0)
+	for _, groups := range m.series.mu.topics["second"].places {
+		require.Empty(t, groups)
+	}
+	require.Nil(t, gather(t, m)["streamhouse_consumer_bytes_consumed_total"])
+	require.Nil(t, gather(t, m)["streamhouse_consumer_records_consumed_total"])
+
+	read(second, "g")
+	read(third, "g")
+	read(third, "h")
+	second.DropGroup("g")
+	require.Len(t, seriesWith(t, m, "group_id", "g"), 2, "third's")
+	read(third, "g")
+	m.DropTopic("third")
+	read(second, "g")
+	third.DropGroup("g") // too late to say anything
+	require.Len(t, seriesWith(t, m, "group_id", "g"), 2)
+	second.DropGroup("g")
+	require.Empty(t, seriesWith(t, m, "group_id", "g"))
+	require.Empty(t, seriesWith(t, m, "group_id", "h"))
+	require.InDelta(t, 0, testutil.ToFloat64(m.series.foldedPartitions), 0)
+	require.InDelta(t, 1, testutil.ToFloat64(m.series.foldedTopics), 0)
+}

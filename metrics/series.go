@@ -27,8 +27,10 @@ type series struct {
 		sync.Mutex
 		topics     map[string]*topicSeries
 		partitions int // places taken
-		loggedP    bool
-		loggedT    bool
+		// foldedGroups counts, by group, the folded topics that it reads: they share series.
+		foldedGroups map[string]int
+		loggedP      bool
+		loggedT      bool
 	}
 }
 
@@ -56,6 +58,7 @@ func newSeries(b *builder, o Options) *series {
 			`Topics without series of their own, counted under topic="".`),
 	}
 	s.mu.topics = make(map[string]*topicSeries)
+	s.mu.foldedGroups = make(map[string]int)
 	return s
 }
 
@@ -134,6 +137,7 @@ func (s *series) dropTopic(topic string) {
 	if t.label == "" && topic != "" {
 		s.foldedTopics.Dec()
 		t.cost.leaveLocked()
+		t.consumer.leaveLocked()
 		return // the shared series stay: other topics are in them
 	}
 	s.producer.dropTopic(t.label)
