@@ -47,6 +47,10 @@ func newSender(exporter sdk.SpanExporter, endpoint string, log *slog.Logger) *se
 
 // ExportSpans implements [sdk.SpanExporter].
 func (s *sender) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error {
+	if err := s.life.Err(); err != nil { // before they are encoded
+		s.failed(len(spans), err)
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // the tracer's end ends it, too

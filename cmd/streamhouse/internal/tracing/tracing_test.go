@@ -104,6 +104,15 @@ func (f *failing) ExportSpans(context.Context, []sdk.ReadOnlySpan) error {
 
 func (*failing) Shutdown(context.Context) error { return nil }
 
+// After the end what is left of the queue is dropped: encoding it would be work that nobody waits for, after all else has ended.
+func TestNothingIsSentAfterTheEnd(t *testing.T) {
+	f := &failing{}
+	s := newSender(f, "http://collector", slog.New(slog.DiscardHandler))
+	s.abort()
+	require.NoError(t, s.ExportSpans(t.Context(), make([]sdk.ReadOnlySpan, 10)))
+	require.Zero(t, f.calls)
+}
+
 func TestFailuresAreSaidOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
