@@ -48,3 +48,48 @@ func TestObserverHearsEverything(t *testing.T) {
 	}
 	require.Positive(t, heard["connections"])
 }
+
+// A session asks for what it was served last after everything else, so the partitions of two topics come to lie between each
+// other: the Fetch is one of each topic all the same.
+func TestAFetchIsToldOnceForEachTopic(t *testing.T) {
+	heard := make(chan string, 100)
+	ts := newTraces()
+	tb := start(t, func(c *Config) {
+		c.Tracer = ts
+		c.Observer.FetchAnswered = func(topic string, _ time.Duration, _ string) { heard <- topic }
+	})
+	is := func(want ...string) {
+		t.Helper()
+		var got []string
+		for len(heard) > 0 {
+			got = append(got, <-heard)
+		}
+		require.Equal(t, want, got)
+	}
+	a, b := tb.topic("a", 2), tb.topic("b", 2)
+	c := tb.dial()
+	for p := range int32(2) {
+		put(c, a, p, "x")
+		put(c, b, p, "x")
+	}
+	first := fetchRequest("", a, 0, 1)
+	first.Topics = append(first.Topics, fetchRequest("", b, 0, 1).Topics...)
+	first.SessionEpoch, first.MaxBytes = 0, 1
+	resp := ask(c, first, 17).(*kmsg.FetchResponse)
+	require.Equal(t, 2, lastFetch(ts).Topics)
+	is("a", "b")
+
+	resp = ask(c, incremental(resp.SessionID, 1), 17).(*kmsg.FetchResponse)
+	require.Len(t, resp.Topics, 3, "a, b, a")
+	require.Equal(t, 2, lastFetch(ts).Topics)
+	is("a", "b")
+}
+
+// lastFetch is how the next Fetch to end ended.
+func lastFetch(ts *traces) TraceOutcome {
+	for {
+		if r := <-ts.ended; r.API == "Fetch" {
+			return r.outcome
+		}
+	}
+}

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/streamhouse/streamhouse/broker/group"
+	"github.com/streamhouse/streamhouse/broker/group/coordinator"
 )
 
 // readsHeard are the records that the observer heard of, by group.
@@ -162,7 +164,11 @@ func (tb *testBroker) joinAlone(id, client, host, topic string, partitions ...in
 	tb.t.Helper()
 	do := func(body kmsg.Request) kmsg.Response {
 		tb.t.Helper()
-		resp, err := tb.groups.Do(tb.t.Context(), id, body, group.Client{ID: client, Host: host})
+		var resp kmsg.Response
+		err := coordinator.ErrLoading // the broker has just started, and may be reading its groups yet
+		for errors.Is(err, coordinator.ErrLoading) && tb.t.Context().Err() == nil {
+			resp, err = tb.groups.Do(tb.t.Context(), id, body, group.Client{ID: client, Host: host})
+		}
 		require.NoError(tb.t, err)
 		return resp
 	}

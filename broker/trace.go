@@ -114,7 +114,16 @@ func (f *following) ready(b *Broker, r *request, resp kmsg.Response, code int16)
 	}
 	o := &f.outcome
 	o.Code = code
+	type key struct {
+		name string
+		id   [16]byte
+	}
+	seen := make(map[key]bool)
 	topic := func(name string, id [16]byte) {
+		if seen[key{name, id}] {
+			return // an answer has a topic again where partitions of several lie between each other
+		}
+		seen[key{name, id}] = true
 		o.Topics++
 		t, _ := b.findTopic(b.topics.load(), r.version >= 13, name, id)
 		o.Topic = nameOf(t, name)

@@ -135,7 +135,7 @@ func (t *TopicConsumer) DropGroup(group string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := t.groups[group]
-	if g == nil {
+	if g == nil || t.series.dropped { // its series went with the topic; what has the names now is another's
 		return
 	}
 	delete(t.groups, group)

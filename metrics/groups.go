@@ -53,7 +53,7 @@ func newGroupCoordinator(b *builder) *GroupCoordinator {
 			"Writes of groups to the catalog, tries that failed included.", secondsBuckets),
 		writeGroups: b.histogram("group_coordinator_write_size_groups", "Groups per write.", recordsBuckets),
 		writeOffs:   b.histogram("group_coordinator_write_size_offsets", "Committed offsets per write, of writes with any.", recordsBuckets),
-		retries:     b.counter("group_coordinator_write_retries_total", "Writes of groups that were tried again."),
+		retries:     b.counter("group_coordinator_write_retries_total", "Times a write of groups failed and was made again."),
 	}
 	loads := b.counterVec("group_coordinator_loads_total", "Shards read, and reads that failed and are tried again, by outcome.", labelStatus)
 	g.loads = [2]prometheus.Counter{loads.WithLabelValues("error"), loads.WithLabelValues("ok")}
@@ -134,8 +134,8 @@ func (g *GroupCoordinator) Committed(status string, offsets int) {
 	}
 }
 
-// Written records a write of groups that was applied after so many tries.
-func (g *GroupCoordinator) Written(groups, offsets, tries int, took time.Duration) {
+// Written records a write of groups that was applied.
+func (g *GroupCoordinator) Written(groups, offsets int, took time.Duration) {
 	if g == nil {
 		return
 	}
@@ -144,5 +144,11 @@ func (g *GroupCoordinator) Written(groups, offsets, tries int, took time.Duratio
 	if offsets > 0 {
 		g.writeOffs.Observe(float64(offsets))
 	}
-	g.retries.Add(float64(tries - 1))
+}
+
+// WriteRetried counts a write of groups that failed and is made again.
+func (g *GroupCoordinator) WriteRetried() {
+	if g != nil {
+		g.retries.Inc()
+	}
 }

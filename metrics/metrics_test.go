@@ -382,3 +382,35 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 	record()
 	require.Zero(t, testing.AllocsPerRun(100, record))
 }
+
+// Groups come and go (a console consumer is a new one each time). Of one that is gone nothing is left, also where its topics share
+// series; what it read of them stays in those of "".
+func TestADeadGroupOfFoldedTopicsDisappears(t *testing.T) {
+	m := New(Options{MaxTopics: 1})
+	m.Consumer.Topic("first")
+	second := m.Consumer.Topic("second")
+	for i := range 100 {
+		group := fmt.Sprint("console-", i)
+		g := second.Group(group)
+		g.Consumed(g.Partition(0), 1, 10)
+		second.DropGroup(group)
+	}
+	require.InDelta(t, 1, testutil.ToFloat64(m.series.foldedPartitions), 0, "what all of them shared")
+	require.Len(t, m.series.mu.topics["second"].places[0], 1)
+	require.Len(t, gather(t, m)["streamhouse_consumer_bytes_consumed_total"].GetMetric(), 1)
+	require.Len(t, gather(t, m)["streamhouse_consumer_records_consumed_total"].GetMetric(), 1)
+	m.DropTopic("second")
+	require.Zero(t, testutil.ToFloat64(m.series.foldedPartitions))
+}
+
+// A group's end may be told after its topic was dropped, and made anew under its name.
+func TestTheEndOfAGroupDropsNothingOfATopicMadeAnew(t *testing.T) {
+	m := New(Options{})
+	old := m.Consumer.Topic("orders")
+	old.Group("g").Consumed(old.Group("g").Partition(0), 1, 10)
+	m.DropTopic("orders")
+	g := m.Consumer.Topic("orders").Group("g")
+	g.Consumed(g.Partition(0), 1, 10)
+	old.DropGroup("g")
+	require.Len(t, seriesWith(t, m, "group_id", "g"), 2)
+}

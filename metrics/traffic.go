@@ -35,7 +35,7 @@ func newTraffic(b *builder) *Traffic {
 		hedges: make(map[string][2]prometheus.Counter),
 	}
 	hedges := b.counterVec("objstore_hedges_total",
-		"Second requests sent beside one that took long, by whether the second ended first (won) or not (lost).", labelOp, labelStatus)
+		"Second requests sent beside one that took long, by whether it was the second that helped (won) or not (lost).", labelOp, labelStatus)
 	for _, op := range []string{"get", "put"} {
 		t.hedges[op] = [2]prometheus.Counter{hedges.WithLabelValues(op, "lost"), hedges.WithLabelValues(op, "won")}
 	}

@@ -84,8 +84,8 @@ type Hooks struct {
 	Buffered  func(moved int64)
 	// Retried: a PUT or a commit failed and is tried again.
 	Retried func()
-	// Hedged: of two PUTs of one log object one has succeeded: the second, sent because the first took long, or the first.
-	Hedged func(second bool)
+	// Hedged: a second PUT of a log object was sent because the first took long. won: its answer counted, not that of the first.
+	Hedged func(won bool)
 	// Flushed: one log object was uploaded and committed.
 	Flushed func(bytes int64, uploaded, committed time.Duration)
 	// Rewritten: a fold, hot merge or segment merge ended; kind is fold, hot or segment.

@@ -55,6 +55,9 @@ func (w *world) life(ctx context.Context, cfg Config) (*Engine, error) {
 	for round := range 6 {
 		for p, l := range w.logs {
 			for i := range 2 {
+				if w.before != nil {
+					w.before(e)
+				}
 				if len(l.maybe) > 0 { // in doubt since an error: what a producer does is to send it again
 					if err := w.trySend(ctx, e, l); err != nil {
 						return e, err
@@ -64,6 +67,9 @@ func (w *world) life(ctx context.Context, cfg Config) (*Engine, error) {
 					return e, err
 				}
 			}
+		}
+		if w.settle != nil {
+			w.settle()
 		}
 		if round == 2 { // a process that dies with a tail, of merged and unmerged rows, and one that takes over
 			e.Kill()
@@ -172,6 +178,17 @@ func TestEveryCallFails(t *testing.T) {
 	}
 	t.Logf("a life is %d catalog calls and %d store calls", catCalls, storeCalls)
 
+	everyFault(t, catCalls, storeCalls, func(t *testing.T, f fault) {
+		t.Helper()
+		w := newWorld(t, 2)
+		s := newSeams(w, nil, nil)
+		w.survive(f, s, w.lifeConfig(s))
+	})
+}
+
+// everyFault runs survive with a fault at every call of catalog and store, in each kind, with a crash there and without.
+func everyFault(t *testing.T, catCalls, storeCalls int, survive func(t *testing.T, f fault)) {
+	t.Helper()
 	var faults []fault
 	for _, kind := range []string{"refuse", "slow", "lost"} {
 		for _, crash := range []bool{true, false} {
@@ -189,7 +206,7 @@ func TestEveryCallFails(t *testing.T) {
 		wg.Go(func() {
 			for f := range work {
 				if !t.Failed() {
-					t.Run(f.String(), func(t *testing.T) { surviveOne(t, f) })
+					t.Run(f.String(), func(t *testing.T) { survive(t, f) })
 				}
 			}
 		})
@@ -201,10 +218,10 @@ func TestEveryCallFails(t *testing.T) {
 	wg.Wait()
 }
 
-func surviveOne(t *testing.T, f fault) {
+// survive leads a life with one fault, and then has the next process find out what is left of it.
+func (w *world) survive(f fault, s *seams, cfg Config) {
+	t := w.t
 	t.Helper()
-	w := newWorld(t, 2)
-	s := newSeams(w, nil, nil)
 	cat, store := f.plans()
 	s.catPlan.Add(cat...)
 	s.storePlan.Add(store...)
@@ -220,7 +237,7 @@ func surviveOne(t *testing.T, f fault) {
 		case <-watch.Done():
 		}
 	})
-	e, err := w.life(ctx, w.lifeConfig(s))
+	e, err := w.life(ctx, cfg)
 	if !f.crash && e != nil {
 		require.NoError(t, err)
 		w.check(ctx, e)
@@ -229,6 +246,9 @@ func surviveOne(t *testing.T, f fault) {
 	wg.Wait()
 	if e != nil {
 		e.Kill()
+	}
+	if w.settle != nil {
+		w.settle()
 	}
 	require.NoError(t, s.cat.Quiesce(t.Context()))
 	require.NoError(t, s.store.Quiesce(t.Context()))
@@ -253,12 +273,12 @@ func surviveOne(t *testing.T, f fault) {
 	requireNoOrphans(t, w.cat, w.store)
 }
 
-func requireNoOrphans(t *testing.T, cat catalog.Catalog, store objstore.Store) {
-	t.Helper()
-	keys := objects(t, store)
-	known, err := cat.KnownObjects(t.Context(), keys)
-	require.NoError(t, err)
+func requireNoOrphans(tb testing.TB, cat catalog.Catalog, store objstore.Store) {
+	tb.Helper()
+	keys := objects(tb, store)
+	known, err := cat.KnownObjects(tb.Context(), keys)
+	require.NoError(tb, err)
 	for _, k := range keys {
-		require.True(t, known[k], "%s is an orphan", k)
+		require.True(tb, known[k], "%s is an orphan", k)
 	}
 }

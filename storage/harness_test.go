@@ -31,6 +31,10 @@ type world struct {
 	topic catalog.TopicID
 	logs  []*plog
 	pid   int64
+
+	// For life: called before each record, and when all that goes on in the background is to end. May be nil.
+	before func(e *Engine)
+	settle func()
 }
 
 // plog is what a partition's log must hold, from its producer's point of view.

@@ -122,15 +122,18 @@ func (u *uploader) race(ctx context.Context, first *try) (key string, err error)
 	case <-second.done:
 		faster, slower = second, first
 	}
+	told := u.t.e.cfg.Hooks.Hedged
+	if told == nil {
+		told = func(bool) {}
+	}
 	if faster.err != nil {
 		u.lost(faster)
 		<-slower.done
 		release()
+		told(slower == second && slower.err == nil)
 		return u.settle(slower)
 	}
-	if hook := u.t.e.cfg.Hooks.Hedged; hook != nil {
-		hook(faster == second)
-	}
+	told(faster == second)
 	slower.cancel()
 	u.t.uploads.Go(func() {
 		<-slower.done

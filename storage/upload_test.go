@@ -75,7 +75,7 @@ func hedged(t *testing.T, test func(w *world, s *scriptedStore, e *Engine, races
 		var races []bool
 		e := w.open(func(c *Config) {
 			c.HedgeUploads, c.TailCacheBytes = true, 1
-			c.Hooks.Hedged = func(second bool) { races = append(races, second) }
+			c.Hooks.Hedged = func(won bool) { races = append(races, won) }
 		})
 		for i := range 50 {
 			require.NoError(t, w.produce(t.Context(), e, w.logs[0], value(0, i, 500)))
@@ -176,6 +176,27 @@ func TestHedgedUploadWhoseFirstWins(t *testing.T) {
 	})
 }
 
+// TestHedgedUploadWhoseFirstFails: the second is there already, and what the first may have stored is deleted.
+func TestHedgedUploadWhoseFirstFails(t *testing.T) {
+	hedged(t, func(w *world, s *scriptedStore, e *Engine, races *[]bool) {
+		t := w.t // of the bubble
+		s.put = func(_ context.Context, attempt int, store func() error) error {
+			<-time.After(30 * time.Millisecond)
+			err := store()
+			if attempt == 1 {
+				return errors.New("the answer is lost")
+			}
+			return err
+		}
+		stored := len(objects(t, s.Store))
+		require.NoError(t, w.produce(t.Context(), e, w.logs[0], value(0, 50, 500)))
+		require.Equal(t, []bool{true}, *races)
+		<-time.After(time.Second)
+		require.Len(t, objects(t, s.Store), stored+1)
+		require.Equal(t, []int{2}, attempts(t, s.Store))
+	})
+}
+
 // TestHedgedUploadsThatFail: of a race nothing is left, and a store in trouble is not asked twice at a time.
 func TestHedgedUploadsThatFail(t *testing.T) {
 	hedged(t, func(w *world, s *scriptedStore, e *Engine, races *[]bool) {
@@ -193,7 +214,7 @@ func TestHedgedUploadsThatFail(t *testing.T) {
 		}
 		before, stored := s.puts, len(objects(t, s.Store))
 		require.NoError(t, w.produce(t.Context(), e, w.logs[0], value(0, 50, 500)))
-		require.Empty(t, *races)
+		require.Equal(t, []bool{false}, *races, "a second one was sent, and was no use")
 		require.Equal(t, 2, s.most, "the first two")
 		require.Equal(t, before+5, s.puts)
 		<-time.After(time.Second)

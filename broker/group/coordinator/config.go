@@ -91,8 +91,10 @@ type Config struct {
 type Hooks struct {
 	// Loaded: a shard was read, or (err) a read failed and is tried again.
 	Loaded func(shard int32, groups int, took time.Duration, err error)
-	// Written: a statement with changes of so many groups and offsets was applied, tries after it was first made.
-	Written func(groups, offsets, tries int, took time.Duration)
+	// Written: a statement with changes of so many groups and offsets was applied, so long after it was first made.
+	Written func(groups, offsets int, took time.Duration)
+	// Retried: a statement failed and is made again.
+	Retried func()
 	// Groups: how many groups this broker coordinates.
 	Groups func(n int)
 	// Rebalancing: a group began to rebalance; a member that joins while one is under way begins none.

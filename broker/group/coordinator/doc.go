@@ -4,7 +4,7 @@
 // # Map
 //
 // coordinator.go takes requests and follows the leases; shard.go is one shard under one lease, a goroutine that steps the
-// machines; write.go makes one statement of what many groups changed, merge.go several changes of a group into one; load.go
+// machines, shardops.go what becomes of requests there; write.go makes one statement of what many groups changed, merge.go several changes of a group into one; load.go
 // reads a shard; timers.go is the heap. shardof.go is Kafka's hash.
 //
 // # Shards

@@ -164,7 +164,7 @@ func (w *world) start(change func(c *Config), faults ...faulty.Fault) *node {
 					n.loads++
 				}
 			},
-			Written: func(groups, _, _ int, _ time.Duration) {
+			Written: func(groups, _ int, _ time.Duration) {
 				n.mu.Lock()
 				defer n.mu.Unlock()
 				n.writes = append(n.writes, groups)

@@ -85,6 +85,9 @@ func (s *shard) write(ctx context.Context, w catalog.GroupWrite) (tries int, err
 		if !wait.sleep(ctx) {
 			return tries, err
 		}
+		if s.c.cfg.Hooks.Retried != nil { // now, not when it succeeds: that may never be
+			s.c.cfg.Hooks.Retried()
+		}
 	}
 }
 
@@ -99,7 +102,7 @@ func (s *shard) written(r wrote) {
 	}
 	w.number++
 	if s.c.cfg.Hooks.Written != nil {
-		s.c.cfg.Hooks.Written(len(flight), r.offsets, r.tries, r.took)
+		s.c.cfg.Hooks.Written(len(flight), r.offsets, r.took)
 	}
 	if r.tries > 1 {
 		s.c.cfg.Logger.Info("groups are written again", "shard", s.n, "tries", r.tries, "took", r.took)

@@ -2,11 +2,17 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/streamhouse/streamhouse/catalog"
 )
 
 // groupFamilies are those that a group which lived leaves something in.
@@ -61,7 +67,6 @@ func TestGroupsAreMeasured(t *testing.T) {
 	for _, name := range groupFamilies {
 		require.Positive(t, s[name], name)
 	}
-	require.Contains(t, s, `group_coordinator_write_retries_total`)
 	require.EqualValues(t, 50, s[`group_coordinator_shards`])
 	require.EqualValues(t, 50, s[`group_coordinator_loads_total{status="ok"}`])
 	require.EqualValues(t, 2, s[`group_coordinator_offset_commits_total{status="OK"}`])
@@ -85,4 +90,47 @@ func TestGroupsAreMeasured(t *testing.T) {
 		}
 		return true
 	})
+}
+
+// refusing is a catalog that takes no writes of groups while it is told to refuse them.
+type refusing struct {
+	catalog.Catalog
+	refuse atomic.Bool
+}
+
+func (c *refusing) WriteGroups(ctx context.Context, w catalog.GroupWrite) (time.Time, error) {
+	if c.refuse.Load() {
+		return time.Time{}, fmt.Errorf("write groups: %w", catalog.ErrUnavailable)
+	}
+	return c.Catalog.WriteGroups(ctx, w)
+}
+
+// A write that the catalog refuses is counted each time it is made again, while it lasts: who is called then looks at the
+// counter.
+func TestWritesOfGroupsThatAreTriedAgainAreMeasured(t *testing.T) {
+	cat := &refusing{}
+	r := beginOn(t, settings(t, t.TempDir()), func(c catalog.Catalog) catalog.Catalog {
+		cat.Catalog = c
+		return cat
+	})
+	r.produce("t", "v")
+	const retries = `group_coordinator_write_retries_total`
+	offsets := kadm.Offsets{}
+	offsets.AddOffset("t", 0, 1, -1)
+	require.NoError(t, r.admin.CommitAllOffsets(t.Context(), "g", offsets))
+	before := r.scrape()
+	require.Zero(t, before[retries])
+
+	cat.refuse.Store(true)
+	answered := make(chan error, 1)
+	go func() { answered <- r.admin.CommitAllOffsets(context.WithoutCancel(t.Context()), "g", offsets) }()
+	r.eventually("it is tried again, and again", func(s samples) bool { return s[retries] >= 3 })
+	require.Empty(t, answered, "nothing is acknowledged that is not written")
+	require.Equal(t, before[`group_coordinator_write_duration_seconds_count`], r.scrape()[`group_coordinator_write_duration_seconds_count`])
+	cat.refuse.Store(false)
+	require.NoError(t, <-answered)
+	after := r.scrape()
+	require.Equal(t, before[`group_coordinator_write_duration_seconds_count`]+1, after[`group_coordinator_write_duration_seconds_count`])
+	require.NoError(t, r.admin.CommitAllOffsets(t.Context(), "g", offsets))
+	require.Equal(t, after[retries], r.scrape()[retries])
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 	"go.uber.org/goleak"
 
+	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/config"
 )
 
@@ -81,6 +82,25 @@ func begin(t *testing.T, cfg config.Config) *running {
 	log := &lines{}
 	n, err := Start(t.Context(), cfg, "test", slog.New(slog.NewTextHandler(log, nil)))
 	require.NoError(t, err)
+	return begun(t, n, log)
+}
+
+// beginOn is begin with something between the broker and its catalog.
+func beginOn(t *testing.T, cfg config.Config, wrap func(catalog.Catalog) catalog.Catalog) *running {
+	t.Helper()
+	log := &lines{}
+	n := prepare(t.Context(), cfg, "test", slog.New(slog.NewTextHandler(log, nil)))
+	for i, step := range n.steps() {
+		require.NoError(t, step(t.Context()))
+		if i == 0 { // the catalog is open
+			n.catalog = wrap(n.catalog)
+		}
+	}
+	return begun(t, n, log)
+}
+
+func begun(t *testing.T, n *Node, log *lines) *running {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()

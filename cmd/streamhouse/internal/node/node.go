@@ -47,14 +47,25 @@ type Node struct {
 
 // Start opens everything. On error nothing is left open.
 func Start(ctx context.Context, cfg config.Config, version string, log *slog.Logger) (_ *Node, err error) {
-	debug.SetMemoryLimit(cfg.MemoryLimit)
-	n := &Node{cfg: cfg, version: version, log: log}
-	n.phase.Store(&starting)
+	n := prepare(ctx, cfg, version, log)
 	defer func() {
 		if err != nil {
 			n.abort(ctx)
 		}
 	}()
+	for _, step := range n.steps() {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+// prepare makes a node with all that cannot fail.
+func prepare(ctx context.Context, cfg config.Config, version string, log *slog.Logger) *Node {
+	debug.SetMemoryLimit(cfg.MemoryLimit)
+	n := &Node{cfg: cfg, version: version, log: log}
+	n.phase.Store(&starting)
 	n.metrics = &metrics.Metrics{} // which records nothing
 	if cfg.Metrics {
 		n.metrics = metrics.New(metrics.Options{MaxPartitions: cfg.MaxPartitionMetrics, Version: version, Logger: log})
@@ -66,14 +77,19 @@ func Start(ctx context.Context, cfg config.Config, version string, log *slog.Log
 	if cfg.TracingEndpoint != nil {
 		n.tracer = tracing.New(ctx, tracing.Options{Endpoint: cfg.TracingEndpoint, Ratio: cfg.TracingSample, Version: version, Logger: log})
 	}
-	for _, step := range []func(context.Context) error{n.openData, n.listen, n.identify, n.openEngine, n.openBroker} {
-		if err := step(ctx); err != nil {
-			return nil, err
-		}
-	}
+	return n
+}
+
+// steps open everything, in this order.
+func (n *Node) steps() []func(context.Context) error {
+	return []func(context.Context) error{n.openData, n.listen, n.identify, n.openEngine, n.openBroker, n.serve}
+}
+
+// serve says that all is there.
+func (n *Node) serve(context.Context) error {
 	n.countLeases()
 	n.phase.Store(&serving)
-	return n, nil
+	return nil
 }
 
 // What /ready says while the engine is not asked.

@@ -112,7 +112,7 @@ func (o *observer) engineHooks() storage.Hooks {
 			o.m.Merge.Done(kind, how, 0, 0, took)
 		},
 		Requested: o.requested,
-		Hedged:    func(second bool) { o.m.Traffic.Hedged("put", second) },
+		Hedged:    func(won bool) { o.m.Traffic.Hedged("put", won) },
 		Orphans:   o.m.Sweep.Orphans,
 		Deleted: func(kind string, objects int, err error) {
 			o.m.Sweep.Deleted(deleteKinds[kind], objects, err == nil)
@@ -207,6 +207,7 @@ func (o *observer) groupHooks() coordinator.Hooks {
 	return coordinator.Hooks{
 		Loaded:  func(_ int32, _ int, took time.Duration, err error) { o.m.Groups.Loaded(took, err == nil) },
 		Written: o.m.Groups.Written,
+		Retried: o.m.Groups.WriteRetried,
 		Rebalancing: func(kind catalog.GroupKind, why coordinator.Why) {
 			o.m.Groups.Rebalancing(string(kind), whyLabels[why])
 		},

@@ -24,8 +24,8 @@ func failed(span trace.Span, err error) {
 		span.SetAttributes(calledOff)
 		return
 	}
-	span.SetAttributes(attribute.String("error.type", errorType(err)))
-	span.SetStatus(codes.Error, err.Error())
+	span.SetAttributes(attribute.String("error.type", text(errorType(err))))
+	span.SetStatus(codes.Error, text(err.Error()))
 }
 
 // otherError is OpenTelemetry's word for errors that have no name.

@@ -37,7 +37,7 @@ func (t *Tracer) Begin(r broker.TracedRequest) broker.Trace {
 		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(r.Received),
 		trace.WithAttributes(
 			attribute.String("messaging.system", "kafka"),
-			attribute.String("messaging.client.id", r.ClientID),
+			attribute.String("messaging.client.id", text(r.ClientID)),
 			attribute.Int("kafka.api.version", int(r.Version)),
 			attribute.Int("streamhouse.broker.id", int(t.broker.Load())),
 		))
@@ -76,7 +76,7 @@ func (r *request) End(o broker.TraceOutcome) {
 		attribute.Int64("streamhouse.store.gets", r.gets.Load()),
 	)
 	if o.Topic != "" {
-		r.span.SetAttributes(attribute.String("messaging.destination.name", o.Topic))
+		r.span.SetAttributes(attribute.String("messaging.destination.name", text(o.Topic)))
 	}
 	if r.phases > maxPhases {
 		r.span.SetAttributes(attribute.Int("streamhouse.phases", r.phases))

@@ -5,8 +5,10 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/attribute"
@@ -22,6 +24,7 @@ const (
 	batchInterval   = 2 * time.Second // sent at the latest
 	sendTimeout     = 5 * time.Second // of one batch
 	shutdownTimeout = 3 * time.Second // for what is in the queue at the end
+	maxText         = 1024            // bytes of what somebody else said: a client's id, a topic that may not exist, an error
 )
 
 // Options configure [New].
@@ -87,6 +90,19 @@ func (t *Tracer) Shutdown(ctx context.Context) {
 		t.sender.log.Warn("not all spans were sent before the end", "endpoint", t.sender.endpoint, "error", err)
 	}
 	t.sender.abort()
+}
+
+// text is what somebody else said, as an attribute can hold it. Bytes that are not UTF-8 cannot be encoded, and the whole batch
+// of spans would be lost; names and errors of megabytes would lie in the queue.
+func text(s string) string {
+	if len(s) <= maxText {
+		return strings.ToValidUTF8(s, "\uFFFD")
+	}
+	n := maxText
+	for n > maxText-utf8.UTFMax && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return strings.ToValidUTF8(s[:n], "\uFFFD") + "…"
 }
 
 // work is a span under which requests of the store are made.

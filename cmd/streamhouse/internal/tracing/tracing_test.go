@@ -18,7 +18,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/streamhouse/streamhouse/broker"
 	"github.com/streamhouse/streamhouse/storage/objstore"
@@ -102,6 +104,15 @@ func (f *failing) ExportSpans(context.Context, []sdk.ReadOnlySpan) error {
 
 func (*failing) Shutdown(context.Context) error { return nil }
 
+// After the end what is left of the queue is dropped: encoding it would be work that nobody waits for, after all else has ended.
+func TestNothingIsSentAfterTheEnd(t *testing.T) {
+	f := &failing{}
+	s := newSender(f, "http://collector", slog.New(slog.DiscardHandler))
+	s.abort()
+	require.NoError(t, s.ExportSpans(t.Context(), make([]sdk.ReadOnlySpan, 10)))
+	require.Zero(t, f.calls)
+}
+
 func TestFailuresAreSaidOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
@@ -141,4 +152,56 @@ func TestACollectorThatHangsKeepsNobodyWaiting(t *testing.T) {
 	began = time.Now()
 	tr.Shutdown(t.Context())
 	require.Less(t, time.Since(began), shutdownTimeout+2*time.Second)
+}
+
+// What clients, and errors, are called by is any bytes, of any length. Spans are sent hundreds at a time: one that could not
+// be encoded would take all of them with it, and one of megabytes would wait in the queue for as long as the others.
+func TestNamesFromOutsideAreMadeTextOfBoundedLength(t *testing.T) {
+	var got []*tracepb.Span
+	var bodies int
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		var data tracepb.TracesData
+		if err == nil {
+			err = proto.Unmarshal(body, &data)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		bodies += len(body)
+		for _, rs := range data.ResourceSpans {
+			for _, ss := range rs.ScopeSpans {
+				got = append(got, ss.Spans...)
+			}
+		}
+	}))
+	t.Cleanup(s.Close)
+	tr := start(t, s.URL, 1)
+	long := strings.Repeat("ä", 1<<20)
+	for _, name := range []string{"client\xff\xfe", long, "c"} {
+		r := tr.Begin(broker.TracedRequest{API: "Produce", ClientID: name, Received: time.Now()})
+		r.Phase("append")
+		r.End(broker.TraceOutcome{Topics: 1, Topic: name, Err: errors.New(name)})
+	}
+	tr.Shutdown(t.Context())
+	require.Len(t, got, 6)
+	require.Less(t, bodies, 10<<10)
+	ids, topics, statuses := []string{}, []string{}, []string{}
+	for _, span := range got {
+		for _, a := range span.Attributes {
+			switch a.Key {
+			case "messaging.client.id":
+				ids = append(ids, a.Value.GetStringValue())
+			case "messaging.destination.name":
+				topics = append(topics, a.Value.GetStringValue())
+			}
+		}
+		if m := span.Status.GetMessage(); m != "" {
+			statuses = append(statuses, m)
+		}
+	}
+	want := []string{"client\uFFFD", strings.Repeat("ä", maxText/2) + "…", "c"}
+	require.Equal(t, want, ids)
+	require.Equal(t, want, topics)
+	require.Equal(t, want, statuses)
 }
