@@ -218,7 +218,7 @@ func (t *TopicAgent) WriteLatency(d time.Duration) {
 	}
 }
 
-// Partition returns the handle of a partition. Resolve it once and keep it; ask again after [Metrics.DropPartition].
+// Partition returns the handle of a partition. Resolve it once and keep it.
 func (t *TopicAgent) Partition(partition int32) *PartitionAgent {
 	if t == nil {
 		return nil
@@ -226,12 +226,6 @@ func (t *TopicAgent) Partition(partition int32) *PartitionAgent {
 	return t.partitions.of(t.parent.series, t.series, partition, "", func(label string) *PartitionAgent {
 		return &PartitionAgent{written: t.parent.recordsWritten.WithLabelValues(t.series.label, label)}
 	})
-}
-
-func (t *TopicAgent) forget(partition int32) {
-	if t != nil {
-		delete(t.partitions, partition)
-	}
 }
 
 // PartitionAgent records the writes of one partition.

@@ -156,15 +156,6 @@ func (t *TopicConsumer) DropGroup(group string) {
 	}
 }
 
-func (t *TopicConsumer) forget(partition int32) {
-	if t == nil {
-		return
-	}
-	for _, g := range t.groups {
-		delete(g.partitions, partition)
-	}
-}
-
 // GroupConsumer records what one group reads of one topic.
 type GroupConsumer struct {
 	topic      *TopicConsumer
@@ -173,7 +164,7 @@ type GroupConsumer struct {
 	partitions partitionHandles[PartitionConsumer] // guarded by series.mu
 }
 
-// Partition returns the handle of a partition. Resolve it once and keep it; ask again after [Metrics.DropPartition].
+// Partition returns the handle of a partition. Resolve it once and keep it.
 func (g *GroupConsumer) Partition(partition int32) *PartitionConsumer {
 	if g == nil {
 		return nil

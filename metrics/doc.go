@@ -35,9 +35,9 @@
 //
 // [Cost] counts by topic what the object store is asked for, and [Limits] and [Pools] are set before each scrape.
 //
-// [Metrics.DropTopic] and [Metrics.DropPartition] delete the series of deleted topics and of partitions whose lease
-// went elsewhere. A handle kept after that is harmless and invisible: it records into series that nobody exports.
-// Whoever works on the partition again must ask for a new handle.
+// [Metrics.DropTopic] deletes the series of a deleted topic, and [TopicConsumer.DropGroup] those of a dead group. A handle kept after that
+// is harmless and invisible: it records into series that nobody exports. Counters of a partition that moved to another broker stay:
+// they are what this one did.
 //
 // # What it costs
 //

@@ -143,11 +143,3 @@ func (m *Metrics) DropTopic(topic string) {
 	}
 	m.series.dropTopic(topic)
 }
-
-// DropPartition deletes the series of one partition: its lease went elsewhere, or it is gone.
-func (m *Metrics) DropPartition(topic string, partition int32) {
-	if m == nil || m.series == nil {
-		return
-	}
-	m.series.dropPartition(topic, partition)
-}

@@ -228,19 +228,6 @@ func TestSeriesOfADroppedTopicDisappear(t *testing.T) {
 	require.Equal(t, 1, m.series.mu.partitions, "only other/3 holds a place")
 }
 
-func TestSeriesOfADroppedPartitionDisappear(t *testing.T) {
-	m := New(Options{})
-	touchAll(m, "orders")
-	m.Producer.Topic("orders").Partition(4).Pending(1)
-	before := m.Producer.Topic("orders").Partition(3)
-	m.DropPartition("orders", 3)
-	m.DropPartition("orders", 77)
-	m.DropPartition("nowhere", 3)
-	require.Empty(t, seriesWith(t, m, "partition", "3"))
-	require.NotEmpty(t, seriesWith(t, m, "partition", "4"))
-	require.NotSame(t, before, m.Producer.Topic("orders").Partition(3))
-}
-
 func TestADeadGroupDisappears(t *testing.T) {
 	m := New(Options{})
 	tc := m.Consumer.Topic("orders")
@@ -310,14 +297,13 @@ func TestPartitionsAboveTheLimitFold(t *testing.T) {
 	require.Equal(t, map[string]float64{"0": 10, "1": 10, "": 30}, got)
 	require.InDelta(t, 3, testutil.ToFloat64(m.series.foldedPartitions), 0)
 	require.Equal(t, 1, strings.Count(logged.String(), "partitions above the limit"))
-	// A place given back is taken by the next new partition; the folded stay folded.
-	m.DropPartition("orders", 0)
-	tp.Partition(9).Pending(1)
-	require.NotEmpty(t, seriesWith(t, m, "partition", "9"))
 	m.DropTopic("orders")
 	require.InDelta(t, 0, testutil.ToFloat64(m.series.foldedPartitions), 0)
 	require.Zero(t, m.series.mu.partitions)
 	require.Empty(t, seriesWith(t, m, "topic", "orders"))
+	// Places given back are taken by the next new partitions.
+	m.Producer.Topic("more").Partition(9).Pending(1)
+	require.NotEmpty(t, seriesWith(t, m, "partition", "9"))
 }
 
 func TestTopicsAboveTheLimitFold(t *testing.T) {
@@ -338,7 +324,6 @@ func TestTheZeroMetricsAndNilRecordersDoNothing(t *testing.T) {
 	(&Metrics{}).DropTopic("orders")
 	var none *Metrics
 	none.DropTopic("orders")
-	none.DropPartition("orders", 0)
 	require.Nil(t, none.Registry())
 	require.Empty(t, none.Families())
 	m := New(Options{})

@@ -104,7 +104,7 @@ type TopicProducer struct {
 	partitions partitionHandles[PartitionProducer] // guarded by series.mu of the parent
 }
 
-// Partition returns the handle of a partition. Resolve it once and keep it; ask again after [Metrics.DropPartition].
+// Partition returns the handle of a partition. Resolve it once and keep it.
 func (t *TopicProducer) Partition(partition int32) *PartitionProducer {
 	if t == nil {
 		return nil
@@ -115,12 +115,6 @@ func (t *TopicProducer) Partition(partition int32) *PartitionProducer {
 			pending: t.parent.pendingRecord.WithLabelValues(t.series.label, label),
 		}
 	})
-}
-
-func (t *TopicProducer) forget(partition int32) {
-	if t != nil {
-		delete(t.partitions, partition)
-	}
 }
 
 // Sent counts records and record-batch bytes that were committed.

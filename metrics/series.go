@@ -148,19 +148,6 @@ func (s *series) dropTopic(topic string) {
 	s.cost.dropTopic(t.label)
 }
 
-func (s *series) dropPartition(topic string, partition int32) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.mu.topics[topic]
-	if t == nil {
-		return
-	}
-	s.releaseLocked(t, partition)
-	t.producer.forget(partition)
-	t.consumer.forget(partition)
-	t.agent.forget(partition)
-}
-
 // releaseGroupLocked gives the place of one group on one partition back and deletes its series.
 func (s *series) releaseGroupLocked(t *topicSeries, partition int32, group string) {
 	label, ok := t.places[partition][group]
