@@ -116,7 +116,7 @@ func flushing() []panel {
 			queries: []query{{"{{instance}}", `sum by (instance) (streamhouse_flush_buffered_bytes{@broker})`}},
 		},
 		{
-			title: "Uploads and retries", unit: "short", width: 8, fromZero: true,
+			title: "Uploads and retries", unit: "short", counts: "uploads, retries a second", width: 8, fromZero: true,
 			about: "Log objects being uploaded now, by broker, and uploads or commits tried again in a second. Retries point at the object store or the catalog: their rows below say which.",
 			queries: []query{
 				{"{{instance}} uploads", `sum by (instance) (streamhouse_flush_uploads{@broker})`},
@@ -139,7 +139,7 @@ func bounds() []panel {
 			},
 		},
 		{
-			title: "Log objects waiting", unit: "short", width: 8, fromZero: true,
+			title: "Log objects waiting", unit: "short", counts: "log objects", width: 8, fromZero: true,
 			about: "Log objects that are full and wait for an upload slot, and all that are not committed, by broker. A queue that stays: the object store does not keep up with what comes in.",
 			queries: []query{
 				{"{{instance}} queued", `max by (instance) (streamhouse_flush_queued_objects{@broker})`},
@@ -233,7 +233,7 @@ func catalog() []panel {
 			},
 		},
 		{
-			title: "Connections to Postgres", unit: "short", width: 6, fromZero: true,
+			title: "Connections to Postgres", unit: "short", counts: "connections", width: 6, fromZero: true,
 			about: "By pool: in use and how many there may be, and for how many seconds a second statements waited for one. All in use and waiting: --catalog's pool is too small, or Postgres is slow. SQLite has none.",
 			queries: []query{
 				{"{{pool}} in use", `sum by (pool) (streamhouse_catalog_pool_connections{@broker, state="acquired"})`},
@@ -277,7 +277,7 @@ func caches() []panel {
 func merges() []panel {
 	return []panel{
 		{
-			title: "Objects in the tail", unit: "short", width: 6, fromZero: true,
+			title: "Objects in the tail", unit: "short", counts: "log objects", width: 6, fromZero: true,
 			about:   "Log objects not yet folded into partitions' own lists, by broker. It goes up and down; when it only goes up, folds do not keep up or fail: look at Folds and merges.",
 			queries: []query{{"{{instance}}", `sum by (instance) (streamhouse_tail_objects{@broker})`}},
 		},
@@ -341,7 +341,7 @@ func leases() []panel {
 func process() []panel {
 	return []panel{
 		{
-			title: "Processor", unit: "short", width: 6, fromZero: true,
+			title: "Processor", unit: "short", counts: "processors", width: 6, fromZero: true,
 			about:   "Processors in use, by broker. Near what the machine has: more brokers, or larger batches of the producers.",
 			alerts:  []string{"HighCPUUsage"},
 			queries: []query{{"{{instance}}", `sum by (instance) (rate(process_cpu_seconds_total{@broker}[@rate]))`}},
@@ -356,7 +356,7 @@ func process() []panel {
 			},
 		},
 		{
-			title: "Goroutines", unit: "short", width: 6, fromZero: true,
+			title: "Goroutines", unit: "short", counts: "goroutines", width: 6, fromZero: true,
 			about:   "By broker: some for each connection. When they rise and connections do not, please report it with a profile (--pprof).",
 			queries: []query{{"{{instance}}", `sum by (instance) (go_goroutines{@broker})`}},
 		},

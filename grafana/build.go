@@ -48,6 +48,7 @@ type panel struct {
 	title  string
 	about  string
 	unit   string
+	counts string // of a graph whose unit is "short": what is counted
 	width  uint32 // of 24
 	height uint32 // 0: 8, of a number 4
 
@@ -286,6 +287,9 @@ func (p panel) graph(id uint32) cog.Builder[dashboard.Panel] {
 	}
 	if p.stack {
 		out.Stacking(common.NewStackingConfigBuilder().Mode(common.StackingModeNormal).Group("A")).FillOpacity(25)
+	}
+	if p.counts != "" {
+		out.AxisLabel(p.counts)
 	}
 	if p.fromZero {
 		out.Min(0)

@@ -157,6 +157,11 @@ func TestDashboardsAreSound(t *testing.T) {
 				titles[*p.Title] = true
 				assert.NotEmpty(t, *p.Description, "%s says nothing of what to do", *p.Title)
 				assert.NotEmpty(t, *p.FieldConfig.Defaults.Unit, "%s has no unit", *p.Title)
+				if p.Type == "timeseries" && *p.FieldConfig.Defaults.Unit == "short" {
+					custom, err := json.Marshal(p.FieldConfig.Defaults.Custom)
+					require.NoError(t, err)
+					assert.Contains(t, string(custom), `"axisLabel"`, "%s has bare numbers, and does not say of what", *p.Title)
+				}
 				checkTargets(t, p)
 			}
 			checkPlaces(t, d)

@@ -48,7 +48,7 @@ func standing() []panel {
 func lag() []panel {
 	return []panel{
 		{
-			title: "Lag in records", unit: "short", width: 12, fromZero: true,
+			title: "Lag in records", unit: "short", counts: "records", width: 12, fromZero: true,
 			about:   "High watermark less committed offset, summed over partitions. Rising steadily: more or faster consumers. Saw teeth: commits are far apart.",
 			alerts:  []string{"HighConsumerLag", "CriticalConsumerLag", "ConsumerLagGrowing"},
 			queries: []query{{"{{group_id}} · {{topic}}", `sum by (group_id, topic) (` + eachPartition("streamhouse_consumer_lag_records") + `)`}},
@@ -99,7 +99,7 @@ func speed() []panel {
 			queries: []query{{"{{topic}}", `sum by (topic) (rate(streamhouse_producer_records_sent_total{@broker, @topic}[@rate]))`}},
 		},
 		{
-			title: "Read and not committed", unit: "short", width: 8, fromZero: true,
+			title: "Read and not committed", unit: "short", counts: "records", width: 8, fromZero: true,
 			about: "Records between the position a group has read to and its committed offset: what members hold, and what is read again if they die. No line where no position is known.",
 			queries: []query{{"{{group_id}} · {{topic}}", `
 				sum by (group_id, topic) (
@@ -135,7 +135,7 @@ func members() []panel {
 			queries: []query{{"{{type}}", `histogram_quantile(0.99, sum by (type, le) (increase(streamhouse_group_coordinator_rebalance_duration_seconds_bucket{@broker}[@rate])))`}},
 		},
 		{
-			title: "Groups and members", unit: "short", width: 6, fromZero: true,
+			title: "Groups and members", unit: "short", counts: "groups, members", width: 6, fromZero: true,
 			about: "Groups by type and state, and members by type. A group that stays in another state than Stable (or Empty, without members) does not work.",
 			queries: []query{
 				{"{{type}} {{state}}", `sum by (type, state) (streamhouse_group_coordinator_groups{@broker})`},

@@ -31,7 +31,7 @@ func overview() board {
 			}},
 			{panels: []panel{
 				{
-					title: "Consumer Lag", unit: "short", width: 12, fromZero: true, thresholds: []float64{1000, 10000},
+					title: "Consumer Lag", unit: "short", counts: "records", width: 12, fromZero: true, thresholds: []float64{1000, 10000},
 					about:  "Records between the committed offset and the high watermark: of each group and topic, the partition that is furthest behind, which is what alerts look at (10,000 is HighConsumerLag). Sums and every partition are in the dashboard Consumer groups. A line that rises steadily needs more or faster consumers; one that rises from a moment on, with no commits, a look at the consumers' logs.",
 					alerts: []string{"HighConsumerLag", "CriticalConsumerLag", "ConsumerLagGrowing", "ConsumerStalled"},
 					// A group is told of by its coordinator alone, which has nothing to do with who leads: no choice by broker.
@@ -50,7 +50,7 @@ func overview() board {
 			}},
 			{panels: []panel{
 				{
-					title: "Agent Active Partitions", unit: "short", width: 8, fromZero: true,
+					title: "Agent Active Partitions", unit: "short", counts: "partitions", width: 8, fromZero: true,
 					about:  "Partitions each broker leads, and those that nobody leads. Brokers should lead about as many each; a broker at 0 for minutes, or any partition without leader for longer than a take-over (seconds), needs a look at that broker's log and /ready.",
 					alerts: []string{"AgentDown", "AgentNotReady", "NoActivePartitions"},
 					queries: []query{
@@ -70,7 +70,7 @@ func overview() board {
 					},
 				},
 				{
-					title: "Average Batch Size", unit: "short", width: 8, fromZero: true,
+					title: "Average Batch Size", unit: "short", counts: "records", width: 8, fromZero: true,
 					about: "Records in a batch, by topic. Small batches (below ten or so) cost processor time on both sides, and compress badly: raise linger.ms and batch.size of the producers.",
 					queries: []query{{"{{topic}}", `
 						sum by (topic) (rate(streamhouse_producer_batch_size_records_sum{@broker, @topic}[@rate]))

@@ -353,6 +353,7 @@ containers | packages) ;;
 esac
 case ${1:-start} in
 start | stop | status | reset) "${kind}_${1:-start}" ;;
+-h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' scripts/dev-setup.sh ;;
 *)
   echo "usage: scripts/dev-setup.sh [start|stop|status|reset]" >&2
   exit 2

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"strconv"
 
 	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/config"
 	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/node"
@@ -34,10 +36,19 @@ func greet(a *app, cfg config.Config, n *node.Node) error {
 		}
 	}
 	if addr := n.HTTPAddr(); addr != nil {
-		p.printf("  metrics:       http://%s/metrics, /health, /ready\n", addr)
+		p.printf("  metrics:       http://%s/metrics, /health, /ready\n", browsable(addr))
 	}
 	p.printf("  catalog:       %s\n  objects:       %s\n", cfg.Catalog, cfg.Store)
 	at := n.Listeners()[0].Advertised
 	p.printf("Try it:\n  echo hello | kcat -b %s -P -t demo\n  kcat -b %s -C -t demo -e\n", at, at)
 	return p.result()
+}
+
+// browsable is an address a browser on this machine can open: what is bound to all addresses is bound to none that has a name.
+func browsable(addr net.Addr) string {
+	tcp, ok := addr.(*net.TCPAddr)
+	if ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("localhost", strconv.Itoa(tcp.Port))
+	}
+	return addr.String()
 }

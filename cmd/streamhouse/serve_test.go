@@ -505,3 +505,13 @@ func TestServeDiskFull(t *testing.T) {
 	require.Equal(t, exitOK, p.stop())
 	require.NotContains(t, p.stderr.String(), "panic")
 }
+
+// A greeting is there to be clicked on: http://[::]:8080 is no address to go to.
+func TestTheGreetingNamesAnAddressToGoTo(t *testing.T) {
+	p := startServe(t, t.TempDir(), "--http-addr=0.0.0.0:0")
+	require.Regexp(t, `^localhost:\d+$`, p.http)
+	resp, err := http.Get("http://" + p.http + "/health")
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+}

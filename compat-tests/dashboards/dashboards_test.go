@@ -41,6 +41,15 @@ var onlyInACluster = map[string]bool{
 	"Duration of lease moves p99":         true,
 }
 
+// oldQueries stand in dashboards and scripts of other people, word by word: names and labels have to stay as they are.
+var oldQueries = []string{
+	`histogram_quantile(0.99, rate(streamhouse_producer_send_duration_seconds_bucket[5m]))`,
+	`rate(streamhouse_consumer_records_consumed_total[5m])`,
+	`streamhouse_consumer_lag_records`,
+	`rate(streamhouse_producer_records_sent_total[5m])`,
+	`streamhouse_producer_batch_size_records_sum / streamhouse_producer_batch_size_records_count`,
+}
+
 func TestQueriesHaveData(t *testing.T) {
 	if os.Getenv("DASHBOARDS_PICTURES") != "" {
 		// No part is missing: this run was asked for the pictures, which need the machine for their own load.
@@ -125,6 +134,9 @@ func unanswered(t *testing.T, boards []board) (out []asking) {
 				}
 			}
 		}
+	}
+	for _, expr := range oldQueries {
+		out = append(out, asking{board: "other people's dashboards", panel: expr, job: "any", expr: expr})
 	}
 	require.Greater(t, len(out), 100)
 	return out

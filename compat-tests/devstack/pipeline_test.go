@@ -31,3 +31,25 @@ func TestCompletePipeline(t *testing.T) {
 	require.Len(t, said, len(steps), string(out))
 	t.Logf("%s", out)
 }
+
+// TestScriptsExplainThemselves: exit codes mean something even before anything was done.
+func TestScriptsExplainThemselves(t *testing.T) {
+	for _, name := range []string{"dev-setup.sh", "demo-e2e.sh", "demo-observability.sh", "test-complete-pipeline.sh"} {
+		run := func(arg string) (string, int) {
+			cmd := exec.CommandContext(t.Context(), filepath.Join(client.Root(), "..", "scripts", name), arg)
+			cmd.Dir = t.TempDir() // from wherever
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				require.ErrorAs(t, err, new(*exec.ExitError))
+			}
+			return string(out), cmd.ProcessState.ExitCode()
+		}
+		out, code := run("--help")
+		require.Zero(t, code, "%s --help: %s", name, out)
+		require.Regexp(t, "^"+regexp.QuoteMeta(name), out)
+		require.NotContains(t, out, "shellcheck")
+		out, code = run("nonsense")
+		require.Equal(t, 2, code, "%s nonsense: %s", name, out)
+		require.Contains(t, out, "usage: ")
+	}
+}

@@ -16,12 +16,22 @@ needs=(kcat:kcat curl:curl jq:jq psql:postgresql-client)
 work="" own_broker="" passed=0 failed=0 began=$SECONDS
 bin=$PWD/bin/streamhouse
 
-# begin ARGS...: refuses arguments, makes a place to work in and sees to it that nothing stays.
+# explain prints the script's first comment.
+explain() { sed -n '2,/^[^#]/{/^# shellcheck/d; s/^# \{0,1\}//p}' "scripts/${0##*/}"; }
+
+# begin ARGS...: explains, refuses other arguments, makes a place to work in and sees to it that nothing stays.
 begin() {
-  if [ $# -gt 0 ]; then
-    echo "usage: $0 (no arguments; its first lines say which variables it heeds)" >&2
+  case ${1:-} in
+  "") ;;
+  -h | --help)
+    explain
+    exit 0
+    ;;
+  *)
+    echo "usage: $0 (no arguments; --help says which variables it heeds)" >&2
     exit 2
-  fi
+    ;;
+  esac
   work=$(mktemp -d)
   chmod 755 "$work" # Postgres does not run as root
   trap cleanup EXIT

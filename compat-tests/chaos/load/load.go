@@ -57,10 +57,16 @@ type Load struct {
 
 // Options are how clients find out soon what became of a broker. Without them
 // gaps would be those of the client: franz-go asks for metadata every 5 s at most.
-func Options() []kgo.Opt {
+func Options() []kgo.Opt { return append(RetryOptions(), kgo.DialTimeout(2*time.Second)) }
+
+// RetryOptions are those of them that go with a dialer, too.
+func RetryOptions() []kgo.Opt {
 	return []kgo.Opt{
-		kgo.MetadataMinAge(100 * time.Millisecond), kgo.DialTimeout(2 * time.Second), kgo.RequestTimeoutOverhead(2 * time.Second),
+		kgo.MetadataMinAge(100 * time.Millisecond), kgo.RequestTimeoutOverhead(2 * time.Second),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
+		// A broker that is killed between a question and its answer ends the connection in good order. On a new connection franz-go
+		// takes that for a wish for TLS, and gives records up; who knows that there is no TLS here tells it to try again.
+		kgo.AlwaysRetryEOF(),
 	}
 }
 

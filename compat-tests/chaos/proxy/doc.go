@@ -18,6 +18,12 @@
 // when it heals, at once, where TCP would take its time to retransmit. Both make
 // a cut harder on whoever trusts what arrives late, which is what is tested.
 //
+// # What becomes of an end
+//
+// An end in good order is passed on as one, a reset of the server as a reset: a client tells them apart, and franz-go gives up on
+// a server that ends its first exchange in good order. Where there is no server, connections are reset, or, by ListenWhile, refused:
+// franz-go looks for another coordinator only when it cannot connect to the one it had.
+//
 // Everything here counts how often it did what it was told to, since a fault
 // that never happened proves nothing.
 package proxy

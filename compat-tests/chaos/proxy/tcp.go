@@ -2,24 +2,29 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
 // TCP forwards connections to one address. Its methods are safe for concurrent
 // use.
 type TCP struct {
-	listener net.Listener
+	addr     string
 	serving  sync.WaitGroup
+	closing  chan struct{}
+	reserved int // a socket that holds the port of one that refuses; -1: it does not
 	// taps makes the filters of a new connection; nil: none.
 	taps func(l *link)
 
 	mu struct {
 		sync.Mutex
 
+		listener net.Listener // closed while it refuses
 		upstream string
 		mode     mode
 		delay    time.Duration
@@ -53,30 +58,115 @@ type link struct {
 // Listen forwards from a free port of 127.0.0.1 to upstream, host:port.
 func Listen(upstream string) (*TCP, error) { return listen(upstream, nil) }
 
-func listen(upstream string, taps func(l *link)) (*TCP, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// ListenWhile does so while there is a server at upstream, and refuses connections from when it finds none until there is one
+// again, as the host of that server would.
+func ListenWhile(upstream string) (*TCP, error) {
+	reserved, addr, err := reserve()
 	if err != nil {
-		return nil, fmt.Errorf("listen for clients of %s: %w", upstream, err)
+		return nil, fmt.Errorf("reserve a port for clients of %s: %w", upstream, err)
 	}
-	p := &TCP{listener: l, taps: taps}
-	p.mu.upstream = upstream
-	p.mu.changed = make(chan struct{})
-	p.mu.links = map[*link]struct{}{}
-	p.serving.Go(p.accept)
+	p, err := listenAt(addr, upstream, nil)
+	if err != nil {
+		_ = syscall.Close(reserved) // nobody used it
+		return nil, err
+	}
+	p.reserved = reserved
 	return p, nil
 }
 
+func listen(upstream string, taps func(l *link)) (*TCP, error) {
+	return listenAt("127.0.0.1:0", upstream, taps)
+}
+
+func listenAt(addr, upstream string, taps func(l *link)) (*TCP, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for clients of %s: %w", upstream, err)
+	}
+	p := &TCP{addr: l.Addr().String(), taps: taps, closing: make(chan struct{}), reserved: -1}
+	p.mu.listener = l
+	p.mu.upstream = upstream
+	p.mu.changed = make(chan struct{})
+	p.mu.links = map[*link]struct{}{}
+	p.serving.Go(func() { p.accept(l) })
+	return p, nil
+}
+
+// reserve binds a socket to a free port and does not listen: others may listen there, but the system gives the port to nobody who
+// asks for any.
+func reserve() (socket int, addr string, err error) {
+	if socket, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0); err != nil {
+		return -1, "", err
+	}
+	if err = syscall.SetsockoptInt(socket, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err == nil {
+		err = syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	var name syscall.Sockaddr
+	if err == nil {
+		name, err = syscall.Getsockname(socket)
+	}
+	if err != nil {
+		_ = syscall.Close(socket) // the first error is the one to tell
+		return -1, "", err
+	}
+	return socket, fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port), nil
+}
+
 // Addr is where clients connect, host:port.
-func (p *TCP) Addr() string { return p.listener.Addr().String() }
+func (p *TCP) Addr() string { return p.addr }
 
 // Close ends it and all its connections.
 func (p *TCP) Close() {
 	p.mu.Lock()
+	if !p.mu.closed {
+		close(p.closing)
+	}
 	p.mu.closed = true
+	_ = p.mu.listener.Close() // its only error is that it is closed
 	p.mu.Unlock()
-	_ = p.listener.Close() // its only error is that it is closed
 	p.set(resetting, 0)
 	p.serving.Wait()
+	if p.reserved >= 0 {
+		_ = syscall.Close(p.reserved) // it did nothing
+		p.reserved = -1
+	}
+}
+
+// refuse stops listening until there is a server again.
+func (p *TCP) refuse() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reserved < 0 || p.mu.closed || p.mu.listener.Close() != nil { // the last: it refuses already
+		return
+	}
+	p.serving.Go(p.awaitServer)
+}
+
+func (p *TCP) awaitServer() {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-p.closing:
+			return
+		}
+		probe, err := net.DialTimeout("tcp", p.server(), time.Second)
+		if err != nil {
+			continue
+		}
+		_ = probe.Close() // it said nothing
+		p.mu.Lock()
+		if l, err := net.Listen("tcp", p.addr); err == nil && !p.mu.closed {
+			p.mu.listener = l
+			p.serving.Go(func() { p.accept(l) })
+			p.mu.Unlock()
+			return
+		} else if err == nil {
+			_ = l.Close() // nobody is to come any more
+		}
+		p.mu.Unlock()
+	}
 }
 
 // Repoint forwards connections to another address from now on, and resets those there are, as whoever moves the address of
@@ -149,9 +239,9 @@ func (p *TCP) server() string {
 	return p.mu.upstream
 }
 
-func (p *TCP) accept() {
+func (p *TCP) accept(listener net.Listener) {
 	for {
-		c, err := p.listener.Accept()
+		c, err := listener.Accept()
 		if err != nil {
 			return
 		}
@@ -171,19 +261,21 @@ func (p *TCP) serve(l *link) {
 	defer p.leave(l)
 	up, err := new(net.Dialer).DialContext(context.Background(), "tcp", p.server())
 	if err != nil {
+		p.refuse()
 		return // the client finds its connection reset, as by a host without that server
 	}
 	l.setUp(p, up.(*net.TCPConn))
 	var answers sync.WaitGroup
 	answers.Go(func() {
-		p.pump(l, l.down, l.up, l.toClient)
-		if p.isForgotten(l) {
-			p.pass(l) // until it heals
-			l.reset()
+		fromServer, _ := p.pump(l, l.down, l.up, l.toClient)
+		if wasReset(fromServer) || p.isForgotten(l) {
+			p.passReset(l)
 		}
 		l.done(l.down)
 	})
-	p.pump(l, l.up, l.down, l.toServer)
+	if _, toServer := p.pump(l, l.up, l.down, l.toServer); wasReset(toServer) {
+		p.passReset(l)
+	}
 	l.done(l.up)
 	answers.Wait()
 	// A reset now would take back what the server has not read yet, such as the statement of LoseCommits.
@@ -250,30 +342,39 @@ func (l *link) done(to *net.TCPConn) {
 	}
 }
 
+// passReset lets the client find what became of the server's side, once a cut has healed.
+func (p *TCP) passReset(l *link) {
+	p.pass(l)
+	l.reset()
+}
+
+// wasReset says whether a side was reset: only one call is told by the system, the next ones find an end.
+func wasReset(err error) bool { return errors.Is(err, syscall.ECONNRESET) }
+
 func abort(c *net.TCPConn) {
 	_ = c.SetLinger(0) // it may be gone, which is what is wanted
 	_ = c.Close()
 }
 
-// pump copies from one side to the other, as fast as the proxy's mode lets it.
-func (p *TCP) pump(l *link, dst io.Writer, src io.Reader, tap func([]byte) []byte) {
+// pump copies from one side to the other, as fast as the proxy's mode lets it, and returns what ended either.
+func (p *TCP) pump(l *link, dst io.Writer, src io.Reader, tap func([]byte) []byte) (reading, writing error) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := src.Read(buf)
 		if n > 0 {
 			if !p.pass(l) {
-				return
+				return nil, nil
 			}
 			chunk := buf[:n]
 			if tap != nil {
 				chunk = tap(chunk)
 			}
 			if _, err := dst.Write(chunk); err != nil {
-				return
+				return nil, err
 			}
 		}
 		if err != nil {
-			return
+			return err, nil
 		}
 	}
 }

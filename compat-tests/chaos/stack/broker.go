@@ -45,7 +45,11 @@ func (s *Stack) newBroker(ctx context.Context, id int32, ports []string) (b *Bro
 		bind, b.HTTP = at(b.Cables.Clients.broker, bind), at(b.Cables.watch.broker, b.HTTP)
 		b.Addr, catalog, store = bind, at(b.Cables.Catalog.host, catalog), at(b.Cables.Store.host, s.MinIO.addr)
 	} else {
-		if b.Clients, err = proxy.Listen(bind); err != nil {
+		listen := proxy.Listen
+		if s.refuse {
+			listen = proxy.ListenWhile
+		}
+		if b.Clients, err = listen(bind); err != nil {
 			return nil, err
 		}
 		if b.Postgres, err = proxy.ListenPostgres(catalog, commitText); err != nil {

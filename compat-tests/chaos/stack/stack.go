@@ -29,6 +29,8 @@ type Options struct {
 	Flags []string
 	// Racks are the racks of brokers 1, 2, …, and again from the first; nil: each is in one of its own.
 	Racks []string
+	// Refuse has clients of a dead broker refused, as by a host without it; otherwise they can connect, and find a reset.
+	Refuse bool
 	// Cables puts every broker into a network namespace, with cables to the rest instead of proxies: see [Namespaces].
 	Cables bool
 }
@@ -46,6 +48,7 @@ type Stack struct {
 	flags   []string
 	racks   []string
 	cables  bool
+	refuse  bool
 	standby *Postgres // that follows Postgres; nil: none
 	servers int       // standbys made so far
 	joined  int32     // brokers made so far: an id is never used again
@@ -59,7 +62,7 @@ func Start(t *testing.T, opts Options) *Stack {
 		opts.Disk = 1 << 30
 	}
 	require.FileExists(t, brokerBinary(), "build it first: make build")
-	s := &Stack{dir: t.TempDir(), flags: opts.Flags, racks: opts.Racks, cables: opts.Cables}
+	s := &Stack{dir: t.TempDir(), flags: opts.Flags, racks: opts.Racks, cables: opts.Cables, refuse: opts.Refuse}
 	require.NoError(t, os.Chmod(filepath.Dir(s.dir), 0o755)) // Postgres runs as somebody else
 	ctx := t.Context()
 	t.Cleanup(func() { s.end(t) })

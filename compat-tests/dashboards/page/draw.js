@@ -93,7 +93,9 @@ function drawGraph(box, panel, width, height) {
   const top = defaults.max ?? (max > 0 ? max * 1.08 : 1);
   const bottom = defaults.min ?? Math.min(min * 1.08, 0);
 
-  const rows = Math.min(Math.ceil(lines.length / 2), 4);
+  // Two columns, unless a narrow panel would cut names off.
+  const across = width < 600 && Math.max(...lines.map((l) => l.name.length)) > 16 ? 1 : 2;
+  const rows = Math.min(Math.ceil(lines.length / across), 4);
   const chart = element(box, "div", undefined, "chart");
   const series = [{}];
   const bands = [];
@@ -110,7 +112,7 @@ function drawGraph(box, panel, width, height) {
     scales: { x: { range: [DATA.from, DATA.to] }, y: { range: [bottom, top] } },
     axes: [
       { font: "11px sans-serif", stroke: "#5b6070", grid: { stroke: "#eceef2" }, ticks: { show: false }, size: 22, values: [[60, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] },
-      { font: "11px sans-serif", stroke: "#5b6070", grid: { stroke: "#eceef2" }, ticks: { show: false }, size: 74, ...(unit === "bytes" ? { incrs: powersOfTwo } : {}), values: (_, ticks) => ticks.map((v) => format(v, unit)) },
+      { font: "11px sans-serif", stroke: "#5b6070", grid: { stroke: "#eceef2" }, ticks: { show: false }, size: 74, ...(custom.axisLabel ? { label: custom.axisLabel, labelSize: 16, labelFont: "11px sans-serif", size: 58 } : {}), ...(unit === "bytes" ? { incrs: powersOfTwo } : {}), values: (_, ticks) => ticks.map((v) => format(v, unit)) },
     ],
     hooks: {
       draw: [(u) => {
@@ -133,12 +135,14 @@ function drawGraph(box, panel, width, height) {
 
   // The highest lines first: what is always 0 may be left out.
   const legend = element(box, "div", undefined, "legend");
+  legend.style.columns = across;
   const entries = lines.map((line, i) => {
     const known = columns[i].filter((v) => v !== null);
     return { name: line.name, color: palette[i % palette.length], last: known[known.length - 1], max: Math.max(...known) };
   });
-  if (lines.length > rows * 2) entries.sort((a, b) => b.max - a.max);
-  const shown = lines.length > rows * 2 ? rows * 2 - 1 : lines.length;
+  const room = rows * across;
+  if (lines.length > room) entries.sort((a, b) => b.max - a.max);
+  const shown = lines.length > room ? room - 1 : lines.length;
   for (const entry of entries.slice(0, shown)) {
     const item = element(legend, "div");
     element(item, "i").style.background = entry.color;
