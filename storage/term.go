@@ -26,7 +26,7 @@ type term struct {
 
 	wake     chan struct{} // something to seal
 	slots    chan struct{} // capacity Config.UploadSlots
-	uploads  sync.WaitGroup
+	uploads  workers
 	ready    chan struct{} // an upload ended
 	failed   chan error    // capacity 1: why the term must end
 	ended    atomic.Bool   // set before partitions are taken from the term: none may be given to it afterwards
@@ -91,7 +91,8 @@ func (e *Engine) begin(ctx context.Context) (*term, error) {
 	t := &term{
 		e: e, epoch: b.Epoch, start: asked,
 		wake: make(chan struct{}, 1), slots: make(chan struct{}, e.cfg.UploadSlots),
-		ready: make(chan struct{}, 1), failed: make(chan error, 1), tell: make(chan struct{}, 1),
+		uploads: workers{work: make(chan func())},
+		ready:   make(chan struct{}, 1), failed: make(chan error, 1), tell: make(chan struct{}, 1),
 		settle: make(chan struct{}, 1), affirmer: affirmer{wake: make(chan struct{}, 1)},
 	}
 	t.feed.init()
@@ -205,6 +206,7 @@ func (t *term) fail(err error) {
 // run works until the term has to end, then fails what is uncommitted. It returns why.
 func (t *term) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
+	t.uploads.end = ctx.Done()
 	var wg sync.WaitGroup
 	wg.Go(func() { t.flush(ctx) })
 	wg.Go(func() { t.commit(ctx) })
