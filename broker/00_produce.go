@@ -268,14 +268,7 @@ func (b *Broker) produce(ctx context.Context, r *request) (kmsg.Response, error)
 			b.observeProduced(w, codeRequestTimedOut)
 		}
 	}
-	if b.obs.ProduceAnswered != nil {
-		took, im := time.Since(r.received), b.topics.load()
-		for i := range c.resp.Topics {
-			if t, _ := b.findTopic(im, r.version >= 13, c.resp.Topics[i].Topic, c.resp.Topics[i].TopicID); t != nil {
-				b.obs.ProduceAnswered(t.Name, took, r.trace.id())
-			}
-		}
-	}
+	b.observeAnswered(c, r)
 	if c.acks == 0 {
 		return nil, c.dropped()
 	}
@@ -315,6 +308,21 @@ func (b *Broker) outcome(c *produceCall, w *produceWait) {
 func (b *Broker) observeProduced(w *produceWait, code int16) {
 	if b.obs.Produced != nil {
 		b.obs.Produced(w.topic, w.part.Partition, w.records, w.bytes, time.Since(w.appended), code)
+	}
+}
+
+// observeAnswered tells the observer of the topics that the request is about, once of each: it may name one more than once.
+func (b *Broker) observeAnswered(c *produceCall, r *request) {
+	if b.obs.ProduceAnswered == nil {
+		return
+	}
+	took, im := time.Since(r.received), b.topics.load()
+	var told distinctTopics
+	for i := range c.resp.Topics {
+		t, _ := b.findTopic(im, r.version >= 13, c.resp.Topics[i].Topic, c.resp.Topics[i].TopicID)
+		if t != nil && told.first(t) {
+			b.obs.ProduceAnswered(t.Name, took, r.trace.id())
+		}
 	}
 }
 

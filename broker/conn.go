@@ -133,9 +133,21 @@ func (c *conn) accept(fr frame) (r *request, err error) {
 		c.changing.Add(1)
 	case r.api.pipelined:
 		c.changing.Wait()
-		r.early = c.b.startProduce(c.ctx, r)
+		if err := c.begin(r); err != nil {
+			r.trace.answered(err, false)
+			r.trace.finish()
+			c.open.Add(-1)
+			return nil, err
+		}
 	}
 	return r, nil
+}
+
+// begin starts a pipelined request. Its error is a panic.
+func (c *conn) begin(r *request) (err error) {
+	defer c.contain(&err)
+	r.early = c.b.startProduce(c.ctx, r)
+	return nil
 }
 
 // decode reads the frame's header, finds the api and decodes the body. Its errors close the connection, as in Kafka.

@@ -136,26 +136,37 @@ func (f *fetchRun) observe(took time.Duration) {
 	if f.b.obs.FetchAnswered == nil {
 		return
 	}
-	var last *topic
-	told := f.s.told // empty, or nil as long as all is of one topic
 	for _, p := range f.touched {
-		t := p.topic
-		if t == nil || t == last {
-			continue
+		if t := p.topic; t != nil && f.s.told.first(t) {
+			f.b.obs.FetchAnswered(t.Name, took, f.trace.id())
 		}
-		if last != nil {
-			if told == nil {
-				told = make(map[*topic]struct{})
-			}
-			told[last] = struct{}{}
-		}
-		if last = t; told != nil {
-			if _, ok := told[t]; ok {
-				continue
-			}
-		}
-		f.b.obs.FetchAnswered(t.Name, took, f.trace.id())
 	}
-	clear(told)
-	f.s.told = told
+	f.s.told.reset()
+}
+
+// distinctTopics tells which topics come for the first time. It allocates nothing as long as all is of one topic.
+type distinctTopics struct {
+	last *topic
+	seen map[*topic]struct{} // those before last; nil as long as there are none
+}
+
+func (d *distinctTopics) first(t *topic) bool {
+	if t == d.last {
+		return false
+	}
+	if d.last != nil {
+		if d.seen == nil {
+			d.seen = make(map[*topic]struct{})
+		}
+		d.seen[d.last] = struct{}{}
+	}
+	d.last = t
+	_, again := d.seen[t]
+	return !again
+}
+
+// reset forgets all topics, and keeps the memory.
+func (d *distinctTopics) reset() {
+	d.last = nil
+	clear(d.seen)
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/catalog"
 )
 
 func TestObserverHearsEverything(t *testing.T) {
@@ -91,5 +93,37 @@ func lastFetch(ts *traces) TraceOutcome {
 		if r := <-ts.ended; r.API == "Fetch" {
 			return r.outcome
 		}
+	}
+}
+
+// A Produce may name a topic again, and another one between: it is one of each all the same.
+func TestAProduceIsToldOnceForEachTopic(t *testing.T) {
+	heard := make(chan string, 100)
+	tb := start(t, func(c *Config) {
+		c.Observer.ProduceAnswered = func(topic string, _ time.Duration, _ string) { heard <- topic }
+	})
+	a, b := tb.topic("a", 2), tb.topic("b", 1)
+	c := tb.dial()
+	for _, names := range [][]string{{"a"}, {"a", "a"}, {"a", "b", "a", "b", "b"}, {"a", "nowhere", "a"}} {
+		req := produceRequest("a", a, 0, batchOf(t, batchSpec(), "v"))
+		req.Topics = req.Topics[:0]
+		want := map[string]bool{}
+		for _, name := range names {
+			id := map[string]catalog.TopicID{"a": a, "b": b, "nowhere": {1}}[name]
+			req.Topics = append(req.Topics, produceRequest("", id, 0, batchOf(t, batchSpec(), "v")).Topics...)
+			want[name] = name != "nowhere"
+		}
+		ask(c, req, 13)
+		var told []string
+		for len(heard) > 0 {
+			told = append(told, <-heard)
+		}
+		var topics []string
+		for name, exists := range want {
+			if exists {
+				topics = append(topics, name)
+			}
+		}
+		require.ElementsMatch(t, topics, told, "%v", names)
 	}
 }

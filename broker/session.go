@@ -82,7 +82,7 @@ type session struct {
 	image   *image
 	watcher *storage.Watcher
 	moved   []catalog.TopicPartition // scratch
-	told    map[*topic]struct{}      // scratch of fetchRun.observe, empty
+	told    distinctTopics           // scratch of fetchRun.observe, empty
 	checked time.Time                // when everything was examined last
 
 	// Owned by sessionCache.

@@ -160,3 +160,21 @@ func TestTracesTellOfALongPollAndOfItsEnd(t *testing.T) {
 	require.Equal(t, ErrUnanswered, f.outcome.Err)
 	require.Equal(t, []string{phaseQueue, phaseRead, phaseWait}, f.phases)
 }
+
+// The reader's half of a Produce may meet a defect, too: its request is over then, and its trace with it.
+func TestATraceEndsWithAPanicOfTheReader(t *testing.T) {
+	ts := newTraces()
+	tb := start(t, func(c *Config) { c.Tracer, c.Log = ts, panicLog{c.Log} })
+	id := tb.topic("t", 1)
+	tb.dial().send(produceRequest("", id, 0, batchOf(t, batchSpec(), "v")), 13)
+	var p *tracedRequest
+	select {
+	case p = <-ts.ended:
+	case <-time.After(5 * time.Second):
+		require.Fail(t, "the trace has not ended")
+	}
+	require.Equal(t, "Produce", p.API)
+	require.ErrorIs(t, p.outcome.Err, errPanic)
+	tb.lines.await(t, "panic while serving")
+	require.Len(t, ts.ended, 0, "it ended twice")
+}

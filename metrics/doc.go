@@ -33,6 +33,11 @@
 // streamhouse_metrics_folded_topics say how many are folded now, and the first fold is logged. Sums over a topic stay
 // right in both cases, since everything that folds is a counter, a histogram, or a gauge moved by differences.
 //
+// The lag of groups is made anew at each scrape, so it folds anew: above [Options.MaxPartitions] samples there is one per group and topic, with
+// partition="". If these are more than the bound, too, the (bound - 1) that lag most keep theirs, and all others are one sample with
+// topic="" and group_id="". Records and offsets are summed, of seconds the largest is told. streamhouse_metrics_folded_group_partitions
+// counts the partitions of groups that have no sample of their own for either reason.
+//
 // [Cost] counts by topic what the object store is asked for, and [Limits] and [Pools] are set before each scrape.
 //
 // [Metrics.DropTopic] deletes the series of a deleted topic, and [TopicConsumer.DropGroup] those of a dead group. A handle kept after that

@@ -2,10 +2,9 @@ package metrics
 
 import (
 	"cmp"
+	"container/heap"
 	"log/slog"
-	"maps"
 	"math"
-	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -27,8 +26,9 @@ type LagSample struct {
 
 // Lag exports where groups are: the families consumer_lag_records, consumer_lag_seconds, consumer_last_committed_offset and
 // consumer_current_offset. Their samples are made at each scrape from what a source tells, so they are as of the scrape, and
-// those of a group that was deleted, or whose coordinator is another broker now, are gone with it. The method of a nil Lag
-// does nothing.
+// those of a group that was deleted, or whose coordinator is another broker now, are gone with it. Of more than
+// [Options.MaxPartitions] samples one is made for each group and topic, and of more than that many of these one of those that lag least.
+// The method of a nil Lag does nothing.
 type Lag struct {
 	source atomic.Pointer[func(yield func(LagSample)) error]
 	max    int
@@ -57,7 +57,8 @@ func newLag(b *builder, o Options) *Lag {
 		committed: desc("consumer_last_committed_offset", "Last offset the group committed.", labels...),
 		position:  desc("consumer_current_offset", "Highest offset fetched by the group, where known.", labels...),
 		folded: desc("metrics_folded_group_partitions",
-			`Partitions of groups without lag of their own, told under partition="": records summed, seconds the largest.`),
+			`Partitions of groups without lag of their own: told as sums (seconds: the largest) under partition="", `+
+				`those that lag least with topic="" and group_id="", too.`),
 	}
 	b.reg.MustRegister(l)
 	return l
@@ -89,7 +90,7 @@ func (l *Lag) Collect(ch chan<- prometheus.Metric) {
 	folded := 0
 	if len(all) > l.max {
 		folded = len(all)
-		all = foldLags(all)
+		all = foldLags(all, l.max)
 	}
 	ch <- prometheus.MustNewConstMetric(l.folded, prometheus.GaugeValue, float64(folded))
 	for i := range all {
@@ -128,33 +129,80 @@ func (l *Lag) failed(err error) {
 // warnEvery is the least time between two lines about scrapes that failed, in seconds.
 const warnEvery = 60
 
-// foldLags makes one sample of each group and topic. Offsets of several partitions make no sum that says anything, but they
-// say whether a group moves at all, which alerts ask: so they are summed, too.
-func foldLags(all []LagSample) []LagSample {
+// foldLags makes one sample of each group and topic, and no more than bound: clients make as many groups as they like, so those
+// that lag least share one. Offsets of several partitions make no sum that says anything, but they say whether a group moves at
+// all, which alerts ask: so they are summed, too.
+func foldLags(all []LagSample, bound int) []LagSample {
 	type key struct{ group, topic string }
-	sums := make(map[key]*LagSample)
+	at := make(map[key]int)
+	var sums []LagSample
 	for i := range all {
 		s := &all[i]
 		k := key{s.Group, s.Topic}
-		sum := sums[k]
-		if sum == nil {
-			sum = &LagSample{Group: s.Group, Topic: s.Topic, Partition: -1, Committed: -1, Lag: -1, Seconds: math.NaN(), Position: -1}
-			sums[k] = sum
+		n, ok := at[k]
+		if !ok {
+			n = len(sums)
+			at[k] = n
+			sums = append(sums, noLag(s.Group, s.Topic))
 		}
-		add(&sum.Committed, s.Committed)
-		add(&sum.Lag, s.Lag)
-		add(&sum.Position, s.Position)
-		if math.IsNaN(sum.Seconds) || s.Seconds > sum.Seconds {
-			sum.Seconds = s.Seconds
+		sums[n].add(s)
+	}
+	if len(sums) <= bound {
+		return sums
+	}
+	own := max(bound-1, 0)
+	keepLargestLags(sums, own)
+	rest := noLag("", "")
+	for i := range sums[own:] {
+		rest.add(&sums[own+i])
+	}
+	return append(sums[:own], rest)
+}
+
+// keepLargestLags moves the n largest to the front, in any order. The front is a heap with the least of them as root, so that most of
+// what is not among them costs one comparison: sorting all at each scrape would not.
+func keepLargestLags(s []LagSample, n int) {
+	if n == 0 {
+		return
+	}
+	least := lagHeap(s[:n])
+	heap.Init(&least)
+	for i := n; i < len(s); i++ {
+		if compareLags(&s[i], &least[0]) > 0 {
+			s[i], least[0] = least[0], s[i]
+			heap.Fix(&least, 0)
 		}
 	}
-	out := make([]LagSample, 0, len(sums))
-	for _, k := range slices.SortedFunc(maps.Keys(sums), func(a, b key) int {
-		return cmp.Or(cmp.Compare(a.group, b.group), cmp.Compare(a.topic, b.topic))
-	}) {
-		out = append(out, *sums[k])
+}
+
+// compareLags compares by records, then by seconds, what is not known being least. The name decides between equals, the first being the
+// larger, so that the same are told of at each scrape.
+func compareLags(a, b *LagSample) int {
+	return cmp.Or(cmp.Compare(a.Lag, b.Lag), cmp.Compare(a.Seconds, b.Seconds), cmp.Compare(b.Group, a.Group), cmp.Compare(b.Topic, a.Topic))
+}
+
+// lagHeap implements [heap.Interface]; its length does not change.
+type lagHeap []LagSample
+
+func (h lagHeap) Len() int           { return len(h) }
+func (h lagHeap) Less(i, j int) bool { return compareLags(&h[i], &h[j]) < 0 }
+func (h lagHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h lagHeap) Push(any)           { panic("a heap of fixed length") }
+func (h lagHeap) Pop() any           { panic("a heap of fixed length") }
+
+// noLag is a sum of no partition yet.
+func noLag(group, topic string) LagSample {
+	return LagSample{Group: group, Topic: topic, Partition: -1, Committed: -1, Lag: -1, Seconds: math.NaN(), Position: -1}
+}
+
+// add sums what is known; of seconds it takes the largest.
+func (s *LagSample) add(o *LagSample) {
+	add(&s.Committed, o.Committed)
+	add(&s.Lag, o.Lag)
+	add(&s.Position, o.Position)
+	if math.IsNaN(s.Seconds) || o.Seconds > s.Seconds {
+		s.Seconds = o.Seconds
 	}
-	return out
 }
 
 // add sums what is known: -1 is not.

@@ -33,7 +33,7 @@ type ServerOptions struct {
 	Addr string
 	// Metrics is what /metrics exposes. Nil or the zero value: it answers 404.
 	Metrics *Metrics
-	// Ready says why the broker does not serve, or nil when it does. It is called for every /ready and every scrape,
+	// Ready says why the broker does not serve, or nil when it does. It is called for every /ready and every scrape that is not refused,
 	// possibly at the same time, with a context that ends after two seconds; an answer later than that is "not ready".
 	// Nil means always ready.
 	Ready func(ctx context.Context) error
@@ -143,21 +143,10 @@ func (s *Server) handler() http.Handler {
 		writeText(w, http.StatusOK, "ready\n")
 	})
 	if reg := s.opts.Metrics.Registry(); reg != nil {
-		scrape := promhttp.HandlerFor(reg, promhttp.HandlerOpts{
-			ErrorLog:            scrapeLog{s.opts.Logger},
-			MaxRequestsInFlight: maxScrapes,
-			Timeout:             scrapeTimeout,
-			EnableOpenMetrics:   true, // for who asks: exemplars are in no other format
-		})
-		mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-			s.opts.Metrics.Agent.Ready(s.check(r.Context()) == nil)
-			if s.opts.Scrape != nil {
-				ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
-				s.opts.Scrape(ctx)
-				cancel()
-			}
-			scrape.ServeHTTP(w, r)
-		})
+		mux.Handle("GET /metrics", s.scrapes(promhttp.HandlerFor(reg, promhttp.HandlerOpts{
+			ErrorLog:          scrapeLog{s.opts.Logger},
+			EnableOpenMetrics: true, // for who asks: exemplars are in no other format
+		})))
 	} else {
 		mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 			writeText(w, http.StatusNotFound, "nothing is measured: this broker was started with --metrics=off\n")
@@ -174,6 +163,29 @@ func (s *Server) handler() http.Handler {
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
 	return http.MaxBytesHandler(mux, 0) // none of these reads a body
+}
+
+// scrapes bounds how many scrapes there are at a time and how long one takes, with all the work that is done before one: a flood of
+// them must not become a flood of pings of the catalog. (promhttp's own bounds would hold for its own part only.) One that is answered
+// since its time is over keeps its place until its work has ended.
+func (s *Server) scrapes(answer http.Handler) http.Handler {
+	places := make(chan struct{}, maxScrapes)
+	return http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case places <- struct{}{}:
+			defer func() { <-places }()
+		default:
+			writeText(w, http.StatusServiceUnavailable, fmt.Sprintf("%d scrapes are at work: try again later\n", maxScrapes))
+			return
+		}
+		s.opts.Metrics.Agent.Ready(s.check(r.Context()) == nil)
+		if s.opts.Scrape != nil {
+			ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+			s.opts.Scrape(ctx)
+			cancel()
+		}
+		answer.ServeHTTP(w, r)
+	}), scrapeTimeout, fmt.Sprintf("the scrape took longer than %v\n", scrapeTimeout))
 }
 
 func writeText(w http.ResponseWriter, status int, body string) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -138,6 +139,55 @@ func TestAReadinessCheckThatHangsIsNotReady(t *testing.T) {
 	close(release)
 	require.Equal(t, 503, status)
 	require.Contains(t, body, "no answer")
+}
+
+// A flood of scrapes asks for no more work than so many at a time: neither the catalog, nor what brings numbers up to date.
+func TestWorkBeforeAScrapeIsBehindItsLimit(t *testing.T) {
+	release := make(chan struct{})
+	var asked, updated atomic.Int32
+	url := startServer(t, ServerOptions{
+		Metrics: New(Options{}),
+		Ready: func(context.Context) error {
+			asked.Add(1)
+			return nil
+		},
+		Scrape: func(context.Context) {
+			updated.Add(1)
+			<-release
+		},
+	})
+	const flood = 20
+	statuses := make(chan int, flood)
+	for range flood {
+		go func() {
+			res, err := http.Get(url + "/metrics")
+			if err != nil {
+				statuses <- 0
+				return
+			}
+			_ = res.Body.Close()
+			statuses <- res.StatusCode
+		}()
+	}
+	letGo := sync.OnceFunc(func() { close(release) })
+	defer letGo()
+	for range flood - maxScrapes {
+		select {
+		case status := <-statuses:
+			require.Equal(t, 503, status)
+		case <-time.After(scrapeTimeout / 2):
+			require.Fail(t, "more scrapes are at work than may be", "%d asked, %d bring up to date", asked.Load(), updated.Load())
+		}
+	}
+	require.Eventually(t, func() bool { return updated.Load() == maxScrapes }, time.Second, time.Millisecond)
+	require.EqualValues(t, maxScrapes, asked.Load())
+	letGo()
+	for range maxScrapes {
+		require.Equal(t, 200, <-statuses)
+	}
+	status, body := get(t, url+"/metrics")
+	require.Equal(t, 200, status)
+	require.Contains(t, body, "streamhouse_agent_ready 1")
 }
 
 func TestAnAddressInUseIsAnErrorAtStart(t *testing.T) {

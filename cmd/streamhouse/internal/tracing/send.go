@@ -55,7 +55,11 @@ func (s *sender) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) erro
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // the tracer's end ends it, too
 	if err := s.exporter.ExportSpans(ctx, spans); err != nil {
-		s.failed(len(spans), err)
+		lost := len(spans)
+		if refused, ok := errors.AsType[*refusedError](err); ok {
+			lost = int(min(refused.spans, int64(lost)))
+		}
+		s.failed(lost, err)
 	}
 	return nil // an error would go to OpenTelemetry's own log
 }
@@ -122,12 +126,12 @@ func (p *poster) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpan
 		}
 		return fmt.Errorf("post spans: %w", err)
 	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer)) // so that the connection can be used again
+	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // to its end, so that the connection can be used again
 	if err := resp.Body.Close(); err != nil {
 		return fmt.Errorf("read the collector's answer: %w", err)
 	}
 	if resp.StatusCode/100 != 2 {
 		return fmt.Errorf("the collector answered %s", resp.Status)
 	}
-	return nil
+	return refusedIn(resp.Header.Get("Content-Type"), answer)
 }
