@@ -169,7 +169,8 @@ func TestTheDevelopmentStackIsWhatItShouldBe(t *testing.T) {
 	ports := map[string][]string{"broker-1": {"9092:9092", "8080:8080"}, "broker-2": {"19092:19092", "8081:8080"}, "broker-3": {"29092:29092", "8082:8080"}}
 	brokers := slices.DeleteFunc(slices.Sorted(maps.Keys(c.Services)), func(name string) bool { return ports[name] == nil })
 	require.Len(t, brokers, 3)
-	require.Len(t, c.Services, 9)
+	require.Equal(t, []string{"tracing"}, c.Services["jaeger"].Profiles)
+	require.Len(t, c.Services, 10)
 	for _, name := range brokers {
 		s := c.Services[name]
 		require.Equal(t, []string{"brokers"}, s.Profiles, name)
