@@ -29,6 +29,7 @@ var groupFamilies = []string{
 	`group_coordinator_rebalance_duration_seconds_count{type="classic"}`,
 	`group_coordinator_rebalance_duration_seconds_count{type="consumer"}`,
 	`group_coordinator_offset_commits_total{status="OK"}`,
+	`group_coordinator_rebalance_duration_seconds_sum{type="classic"}`,
 	`group_coordinator_write_duration_seconds_count`,
 	`group_coordinator_write_size_groups_sum`,
 	`group_coordinator_write_size_offsets_sum`,
@@ -109,10 +110,7 @@ func (c *refusing) WriteGroups(ctx context.Context, w catalog.GroupWrite) (time.
 // counter.
 func TestWritesOfGroupsThatAreTriedAgainAreMeasured(t *testing.T) {
 	cat := &refusing{}
-	r := beginOn(t, settings(t, t.TempDir()), func(c catalog.Catalog) catalog.Catalog {
-		cat.Catalog = c
-		return cat
-	})
+	r := beginOn(t, settings(t, t.TempDir()), func(n *Node) { cat.Catalog, n.catalog = n.catalog, cat })
 	r.produce("t", "v")
 	const retries = `group_coordinator_write_retries_total`
 	offsets := kadm.Offsets{}

@@ -21,7 +21,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 	"go.uber.org/goleak"
 
-	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/config"
 )
 
@@ -85,15 +84,15 @@ func begin(t *testing.T, cfg config.Config) *running {
 	return begun(t, n, log)
 }
 
-// beginOn is begin with something between the broker and its catalog.
-func beginOn(t *testing.T, cfg config.Config, wrap func(catalog.Catalog) catalog.Catalog) *running {
+// beginOn is begin with something put between the broker and its catalog or store, once they are open.
+func beginOn(t *testing.T, cfg config.Config, opened func(n *Node)) *running {
 	t.Helper()
 	log := &lines{}
 	n := prepare(t.Context(), cfg, "test", slog.New(slog.NewTextHandler(log, nil)))
 	for i, step := range n.steps() {
 		require.NoError(t, step(t.Context()))
-		if i == 0 { // the catalog is open
-			n.catalog = wrap(n.catalog)
+		if i == 0 {
+			opened(n)
 		}
 	}
 	return begun(t, n, log)

@@ -17,12 +17,16 @@ import (
 	"github.com/streamhouse/streamhouse/catalog/postgres/postgrestest"
 	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/config"
 	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/miniotest"
+	"github.com/streamhouse/streamhouse/storage/objstore"
+	"github.com/streamhouse/streamhouse/storage/objstore/s3"
 )
 
 // troubled stands between a broker and MinIO. Each trouble strikes as many requests as it holds.
 type troubled struct {
 	url                         string
 	slowGets, slowPuts, busy    atomic.Int64
+	lostAnswers, takenKeys      atomic.Int64 // of PUTs
+	delay                       atomic.Int64 // of all requests about objects, in nanoseconds
 	refuseMerges, refuseDeletes atomic.Bool
 }
 
@@ -31,13 +35,34 @@ func newTroubled(t *testing.T) *troubled {
 	p := &troubled{}
 	target, err := url.Parse("http://" + miniotest.Start(t))
 	require.NoError(t, err)
+	opts, err := s3.ParseURL("s3://" + miniotest.Bucket + "?endpoint=" + target.String())
+	require.NoError(t, err)
+	direct, err := s3.Open(t.Context(), opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, direct.Close()) })
 	forward := &httputil.ReverseProxy{ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(target)
 		r.Out.Host = r.In.Host // it is signed
 	}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		object := strings.Contains(r.URL.Path, "/log/")
+		if d := time.Duration(p.delay.Load()); d > 0 && object {
+			select {
+			case <-time.After(d):
+			case <-r.Context().Done():
+				return
+			}
+		}
 		switch {
+		case r.Method == http.MethodPut && object && p.lostAnswers.Load() > 0 && p.lostAnswers.Add(-1) >= 0:
+			forward.ServeHTTP(httptest.NewRecorder(), r)
+			panic(http.ErrAbortHandler)
+		case r.Method == http.MethodPut && object && p.takenKeys.Load() > 0 && p.takenKeys.Add(-1) >= 0:
+			key := strings.TrimPrefix(r.URL.Path, "/"+miniotest.Bucket+"/")
+			if err := direct.Put(r.Context(), key, objstore.NewBody([]byte("of somebody else"))); err != nil {
+				t.Error(err)
+			}
+			panic(http.ErrAbortHandler)
 		case r.Method == http.MethodPut && object && p.busy.Load() > 0 && p.busy.Add(-1) >= 0:
 			w.WriteHeader(http.StatusServiceUnavailable)
 			_, _ = w.Write([]byte(`<Error><Code>SlowDown</Code><Message>slow down</Message></Error>`))
@@ -80,9 +105,24 @@ func TestAStoreInTroubleIsMeasured(t *testing.T) {
 			require.NoError(t, cl.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Value: make([]byte, 100<<10)}).FirstErr())
 		}
 	}
-	produce(30)
-	require.Len(t, r.consume("t", 30, kgo.FetchMaxPartitionBytes(150<<10)), 30)
+	// First, while no second request is paid for: it would help before the first one is sent again.
+	store.lostAnswers.Store(1)
+	produce(1)
 	s := r.scrape()
+	require.EqualValues(t, 1, s[`objstore_puts_settled_total{status="ours"}`])
+	require.Zero(t, s[`objstore_puts_settled_total{status="foreign"}`])
+	require.Zero(t, s[`objstore_requests_total{op="put",status="refused"}`])
+	store.takenKeys.Store(1)
+	produce(1)
+	s = r.scrape()
+	require.EqualValues(t, 1, s[`objstore_puts_settled_total{status="ours"}`])
+	require.EqualValues(t, 1, s[`objstore_puts_settled_total{status="foreign"}`])
+	require.EqualValues(t, 1, s[`objstore_requests_total{op="put",status="refused"}`])
+	require.EqualValues(t, 1, s[`flush_retries_total`])
+
+	produce(30)
+	require.Len(t, r.consume("t", 32, kgo.FetchMaxPartitionBytes(150<<10)), 32)
+	s = r.scrape()
 	for _, op := range []string{"put", "get"} {
 		require.Positive(t, s[`objstore_requests_total{op="`+op+`",status="ok"}`], op)
 	}
@@ -103,8 +143,18 @@ func TestAStoreInTroubleIsMeasured(t *testing.T) {
 	r.eventually("the slow one is deleted", func(s samples) bool { return s[`sweep_objects_deleted_total{kind="superseded"}`] > 0 })
 	r.engine.DropBlocks()
 	store.slowGets.Store(1)
-	require.Len(t, r.consume("t", 31), 31)
+	require.Len(t, r.consume("t", 33), 33)
 	r.eventually("a second GET won", func(s samples) bool { return s[`objstore_hedges_total{op="get",status="won"}`] > 0 })
+
+	store.delay.Store(int64(500 * time.Millisecond)) // second requests do not help
+	produce(1)
+	r.engine.DropBlocks()
+	require.Len(t, r.consume("t", 34), 34)
+	for _, op := range []string{"put", "get"} {
+		r.eventually("a second "+op+" lost", func(s samples) bool { return s[`objstore_hedges_total{op="`+op+`",status="lost"}`] > 0 })
+	}
+	store.delay.Store(0)
+
 	store.busy.Store(1)
 	produce(1)
 	s = r.scrape()
@@ -126,4 +176,14 @@ func TestAStoreInTroubleIsMeasured(t *testing.T) {
 	store.slowPuts.Store(1)
 	produce(1)
 	r.eventually("a deletion failed", func(s samples) bool { return s[`sweep_objects_failed_total{kind="superseded"}`] > 0 })
+
+	require.NoError(t, pg.Freeze())
+	defer func() { require.NoError(t, pg.Thaw()) }()
+	r.eventually("no connection was to be had", func(s samples) bool {
+		given := 0.0
+		for _, pool := range []string{"general", "urgent", "groups"} {
+			given += s[`catalog_pool_waits_given_up_total{pool="`+pool+`"}`]
+		}
+		return given > 0 && s[`catalog_requests_total{op="ping",status="error"}`] > 0
+	})
 }

@@ -133,6 +133,7 @@ func TestTheFlushQueueIsMeasured(t *testing.T) {
 	}
 	require.EqualValues(t, 1000, s[`agent_active_connections_limit`])
 	require.True(t, s.has(`agent_answer_memory_bytes`))
+	require.Positive(t, s[`flush_seals_total{reason="size"}`])
 }
 
 // What earlier processes left, and what merges replaced, is deleted from the store, and counted.

@@ -217,6 +217,7 @@ func TestAStubbornClientDoesNotSpoilTheStop(t *testing.T) {
 	r.eventually("the fetches are under way", func(s samples) bool {
 		return s[`consumer_bytes_consumed_total{group_id="",topic="t"}`] > 16*512<<10
 	})
+	require.Positive(t, r.scrape()[`agent_answer_memory_bytes`])
 	require.NoError(t, r.stop())
 	require.Contains(t, r.log.String(), "clients were cut off")
 	r = begin(t, settings(t, dir))
