@@ -30,7 +30,7 @@ const (
 // refusedIn is what a collector's answer of 200 says was not taken all the same; nil if nothing was, or if it is no such answer. OTLP
 // has it be in protobuf as the request was. It is read by hand, since the package of the generated type links all of gRPC.
 func refusedIn(contentType string, answer []byte) error {
-	if kind, _, err := mime.ParseMediaType(contentType); err != nil || kind != "application/x-protobuf" {
+	if kind, _, _ := mime.ParseMediaType(contentType); kind != "application/x-protobuf" { // "" if it is malformed
 		return nil
 	}
 	var e refusedError
