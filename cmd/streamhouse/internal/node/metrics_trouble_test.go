@@ -202,3 +202,28 @@ func TestRenewalsThatFailAreMeasured(t *testing.T) {
 	require.Zero(t, s[`catalog_requests_total{op="heartbeat",status="error"}`])
 	r.produce("t", "under a new epoch")
 }
+
+// A batch that was appended and then cannot be committed is an error of its topic; a request that is answered with an error counts
+// under its name, and took time.
+func TestWhatIsAnsweredWithAnErrorIsMeasured(t *testing.T) {
+	r := beginHindered(t, settings(t, t.TempDir()))
+	r.produce("other", "v")
+	r.produce("t", "v")
+	errors := func(s samples, topic string) float64 {
+		return s[`producer_send_errors_total{error_type="NOT_LEADER_OR_FOLLOWER",topic="`+topic+`"}`]
+	}
+	require.Zero(t, errors(r.scrape(), "t"))
+	require.NoError(t, r.Node.catalog.FenceBroker(t.Context(), r.engine.Epoch(), catalog.FenceProvenDead))
+	r.produce("t", "committed under the next epoch only")
+	s := r.scrape()
+	require.Positive(t, errors(s, "t"))
+	require.Zero(t, errors(s, "other"))
+
+	gone, err := r.admin.DeleteTopics(t.Context(), "never")
+	require.NoError(t, err)
+	require.Error(t, gone.Error())
+	s = r.scrape()
+	require.EqualValues(t, 1, s[`agent_kafka_requests_total{api="DeleteTopics",status="UNKNOWN_TOPIC_OR_PARTITION"}`])
+	require.Zero(t, s[`agent_kafka_requests_total{api="DeleteTopics",status="OK"}`])
+	require.Positive(t, s[`agent_kafka_request_duration_seconds_sum{api="DeleteTopics"}`])
+}
