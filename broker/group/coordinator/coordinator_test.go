@@ -357,6 +357,7 @@ func TestGroupsThatAreGoneAreForgotten(t *testing.T) {
 		n := w.start(nil)
 		n.acquire()
 		require.Equal(t, codeError(25), n.member("g").heartbeat())
+		synctest.Wait() // it is answered before what it left is forgotten
 		require.Zero(t, n.groups.Load(), "a heartbeat makes no group")
 		require.NoError(t, n.member("g").commit(0, 1))
 		require.EqualValues(t, 1, n.groups.Load())
@@ -365,6 +366,7 @@ func TestGroupsThatAreGoneAreForgotten(t *testing.T) {
 		resp, err := n.ask("g", del)
 		require.NoError(t, err)
 		require.Zero(t, resp.(*kmsg.DeleteGroupsResponse).Groups[0].ErrorCode)
+		synctest.Wait()
 		require.Zero(t, n.groups.Load())
 		_, err = w.cat.ReadGroup(t.Context(), "g")
 		require.ErrorIs(t, err, catalog.ErrNotFound)
