@@ -28,7 +28,7 @@ func TestFailOver(t *testing.T) {
 		require.NoError(t, err)
 		l.History.Watch(time.Now())
 		begin := time.Now()
-		require.NoError(t, s.Postgres.Kill())
+		require.NoError(t, s.Postgres.Crash())
 		<-time.After(gone)
 		require.NoError(t, s.Promote(t.Context()))
 		took := time.Since(begin)

@@ -202,6 +202,20 @@ func (p *Postgres) ConnectPlain(ctx context.Context) (*pgx.Conn, error) {
 // Kill ends its main process with SIGKILL; the others find out by themselves.
 func (p *Postgres) Kill() error { return p.kill() }
 
+// Crash ends all of its processes at once, as a machine does that dies. After Kill those that are left may show for a moment what
+// the standby has not: a commit that waits for a synchronous one waits no longer when the main process is gone.
+func (p *Postgres) Crash() error {
+	if err := p.Freeze(); err != nil {
+		return err
+	}
+	if err := p.signalAll(syscall.SIGKILL); err != nil {
+		return err
+	}
+	<-p.ended
+	p.cmd = nil
+	return nil
+}
+
 // Stop throws out the clients and ends it in an orderly way.
 func (p *Postgres) Stop() error {
 	_, err := p.end(syscall.SIGINT, time.Minute)
