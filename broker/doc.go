@@ -9,7 +9,7 @@
 // memory bounds, topics.go keeps the image of topics, session.go the fetch sessions, errors.go translates errors.
 //
 // cluster.go says what the broker knows of others, and who leads; replicas.go which brokers a partition is shown with;
-// fetchnear.go sends consumers to brokers near them; topicchanges.go is what follows when topics are made or changed.
+// fetchrespond.go puts together what 01_fetch.go read; fetchnear.go sends consumers to brokers near them; topicchanges.go is what follows when topics are made or changed.
 //
 // # One of several
 //

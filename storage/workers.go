@@ -5,10 +5,10 @@ import (
 	"sync/atomic"
 )
 
-// maxIdle bounds the goroutines that are kept that have nothing to do.
+// maxIdle bounds the goroutines that are kept while they have nothing to do.
 const maxIdle = 16
 
-// workers run functions in goroutines that it keeps for the next ones: the stack of a new goroutine is copied several times until it
+// workers run functions in goroutines that are kept for the next ones: the stack of a new goroutine is copied several times until it
 // is as deep as a PUT needs, which at a thousand objects a second is a percent of the broker's processor time.
 type workers struct {
 	end   <-chan struct{} // closed when nobody is kept any more; set before the first Go
@@ -18,29 +18,29 @@ type workers struct {
 }
 
 // Go runs f in a goroutine of its own. Not to be called when Wait may have returned.
-func (c *workers) Go(f func()) {
+func (w *workers) Go(f func()) {
 	select {
-	case c.work <- f: // somebody is idle
+	case w.work <- f: // somebody is idle
 	default:
-		c.alive.Go(func() { c.serve(f) })
+		w.alive.Go(func() { w.serve(f) })
 	}
 }
 
-func (c *workers) serve(f func()) {
+func (w *workers) serve(f func()) {
 	for {
 		f()
-		if c.idle.Add(1) > maxIdle {
-			c.idle.Add(-1)
+		if w.idle.Add(1) > maxIdle {
+			w.idle.Add(-1)
 			return
 		}
 		select {
-		case f = <-c.work:
-			c.idle.Add(-1)
-		case <-c.end:
+		case f = <-w.work:
+			w.idle.Add(-1)
+		case <-w.end:
 			return
 		}
 	}
 }
 
 // Wait waits until all functions have returned, and the end.
-func (c *workers) Wait() { c.alive.Wait() }
+func (w *workers) Wait() { w.alive.Wait() }
