@@ -4,12 +4,12 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/internal/bubble"
 	"github.com/streamhouse/streamhouse/kafkaproto/recordbatch"
 	"github.com/streamhouse/streamhouse/storage/objstore"
 	"github.com/streamhouse/streamhouse/storage/objstore/slow"
@@ -85,7 +85,7 @@ func TestReplayOfSmallObjectsIsNotOneByOne(t *testing.T) {
 		{"folded, small answers", true, 4 << 10},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := newWorld(t, 1)
 				e := w.open()
 				for i := range objects {

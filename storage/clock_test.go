@@ -9,12 +9,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	catmem "github.com/streamhouse/streamhouse/catalog/memory"
+	"github.com/streamhouse/streamhouse/internal/bubble"
 	"github.com/streamhouse/streamhouse/storage/objstore"
 )
 
@@ -23,7 +23,7 @@ import (
 func TestAgesAreByTheCatalogsClock(t *testing.T) {
 	for _, off := range []time.Duration{-10 * time.Minute, 0, 10 * time.Minute} {
 		t.Run(off.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				ctx := t.Context()
 				w := newWorld(t, 1)
 				w.cat = catmem.New(func() time.Time { return time.Now().Add(off) })
@@ -117,7 +117,7 @@ func (s *brokenStore) Put(ctx context.Context, key string, body objstore.Body) e
 
 // A full disk, met on every upload slot many times a second, is a line every few seconds with a count.
 func TestStoreTroubleIsLoggedSparingly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		w := newWorld(t, 1)
 		store := &brokenStore{Store: w.store}
@@ -151,7 +151,7 @@ func TestStoreTroubleIsLoggedSparingly(t *testing.T) {
 }
 
 func TestHousekeepingTroubleIsLoggedSparingly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1)
 		log := &lines{Handler: slog.DiscardHandler}
 		e := w.open(func(c *Config) { c.Logger = slog.New(log) })

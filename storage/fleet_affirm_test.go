@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/internal/bubble"
 )
 
 // deposed is a fleet in which a leads nothing any more and does not know it: it was fenced, as a broker is whose connection was
@@ -107,7 +108,7 @@ func (s *slowFleet) Unfenced(ctx context.Context, epoch catalog.BrokerEpoch) err
 
 // Many who ask share a question, which is never one that was sent before they asked.
 func TestAffirmIsShared(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFleet(t, 1)
 		slow := &slowFleet{takes: 20 * time.Millisecond}
 		a := f.joinDeaf(1, func(c *Config) { slow.Fleet, c.Fleet = c.Fleet, slow })
@@ -148,7 +149,7 @@ func TestAffirmIsShared(t *testing.T) {
 
 // Without an answer of the catalog nobody speaks, and nobody waits for long, whatever the number of partitions.
 func TestAffirmWithoutTheCatalog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFleet(t, 1)
 		slow := &slowFleet{}
 		a := f.joinDeaf(1, func(c *Config) { slow.Fleet, c.Fleet = c.Fleet, slow })

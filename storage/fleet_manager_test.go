@@ -6,13 +6,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/catalog/lease"
+	"github.com/streamhouse/streamhouse/internal/bubble"
 )
 
 var _ lease.Partitions = (*Engine)(nil)
@@ -68,7 +68,7 @@ func (m *managed) crash() {
 // TestManagedFleet runs engines under lease managers: brokers come, die and leave, and partitions find their leaders, while
 // a producer for each partition goes on.
 func TestManagedFleet(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFleet(t, 30)
 		c := &crew{fleet: f, h: newHistory(t), members: make([]atomic.Pointer[member], 4)}
 		brokers := make([]*managed, 4)

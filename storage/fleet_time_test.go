@@ -10,6 +10,7 @@ import (
 
 	"github.com/streamhouse/streamhouse/catalog"
 	catfaulty "github.com/streamhouse/streamhouse/catalog/faulty"
+	"github.com/streamhouse/streamhouse/internal/bubble"
 )
 
 const bubbleTTL = 6 * time.Second
@@ -18,7 +19,7 @@ func ttl(c *Config) { c.Registration.TTL = bubbleTTL }
 
 // Wake-ups that are lost are made up for by heartbeats, and watchers are told.
 func TestFollowersHearByHeartbeat(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		f := newFleet(t, 1)
 		a, b := f.join(1, ttl), f.join(2, ttl)
@@ -41,7 +42,7 @@ func TestFollowersHearByHeartbeat(t *testing.T) {
 
 // A broker that cannot reach the catalog does not know how far behind it is: after a while it does not say.
 func TestFollowersThatHearNothingSaySo(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		f := newFleet(t, 1)
 		a := f.join(1, ttl)
@@ -68,7 +69,7 @@ func TestFollowersThatHearNothingSaySo(t *testing.T) {
 
 // A hand-over that waits too long for what is in flight is given up, and the partitions go on.
 func TestHandOverTakesFiveSecondsAtMost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		f := newFleet(t, 1)
 		gate := make(chan struct{})
@@ -93,7 +94,7 @@ func TestHandOverTakesFiveSecondsAtMost(t *testing.T) {
 
 // What hangs when a hand-over begins keeps no partition closed; what hangs afterwards opens it again.
 func TestHandOverClosesWhenTheStoreAnswers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		f := newFleet(t, 1)
 		gate := make(chan struct{})
@@ -137,7 +138,7 @@ func TestHandOverClosesWhenTheStoreAnswers(t *testing.T) {
 
 // A hand-over does not wait for the spacing of flushes.
 func TestHandOverSealsAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		f := newFleet(t, 1)
 		a := f.join(1, ttl, func(c *Config) { c.FlushInterval = time.Second })
@@ -159,7 +160,7 @@ func TestHandOverSealsAtOnce(t *testing.T) {
 
 // The log start is moved by the leader alone; followers learn of it in time, and never skip what is deleted silently.
 func TestFollowersLearnTheLogStart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		f := newFleet(t, 1)
 		a, b := f.join(1, ttl), f.join(2, ttl)

@@ -6,12 +6,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	catfaulty "github.com/streamhouse/streamhouse/catalog/faulty"
+	"github.com/streamhouse/streamhouse/internal/bubble"
 	"github.com/streamhouse/streamhouse/storage/objstore"
 	"github.com/streamhouse/streamhouse/storage/objstore/faulty"
 	"github.com/streamhouse/streamhouse/storage/segment"
@@ -128,7 +128,7 @@ func (w *world) hedging(s *seams) (Config, *farStore) {
 // first PUT of a race, in the second, in what is done after one was called off, or in the deletion of the loser.
 func TestEveryCallOfAHedgingEngineFails(t *testing.T) {
 	catCalls, storeCalls := 0, 0
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 2)
 		s := newSeams(w, nil, nil)
 		cfg, far := w.hedging(s)
@@ -153,7 +153,7 @@ func TestEveryCallOfAHedgingEngineFails(t *testing.T) {
 	t.Logf("a life is %d catalog calls and %d store calls", catCalls, storeCalls)
 	everyFault(t, catCalls, storeCalls, func(t *testing.T, f fault) {
 		t.Helper()
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			w := newWorld(t, 2)
 			s := newSeams(w, nil, nil)
 			cfg, _ := w.hedging(s)

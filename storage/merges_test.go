@@ -8,12 +8,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/internal/bubble"
 	"github.com/streamhouse/streamhouse/storage/objstore"
 )
 
@@ -269,7 +269,7 @@ func (w *world) foldEach2(t *testing.T, n, size int) {
 
 // A backlog of slow merges: what frees space, and the tail's folds, have their turn all the same.
 func TestMergesGiveWayToTheSweep(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		w := newWorld(t, 1)
 		w.foldEach(40, 300)

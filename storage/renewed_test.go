@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/internal/bubble"
 )
 
 // deafCatalog does not answer heartbeats while it is told so.
@@ -39,7 +40,7 @@ func (c *deafCatalog) Heartbeat(ctx context.Context, epoch catalog.BrokerEpoch) 
 
 // Every renewal of the session is told with what became of it: renewed, not answered, or refused for good.
 func TestRenewalsAreToldWithTheirOutcome(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1)
 		deaf := &deafCatalog{Catalog: w.cat}
 		w.cat = deaf

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/streamhouse/streamhouse/internal/bubble"
 	"github.com/streamhouse/streamhouse/storage/objstore"
 	"github.com/streamhouse/streamhouse/storage/segment"
 )
@@ -63,7 +64,7 @@ func (s *scriptedStore) count(n int) int {
 // hedged runs a test in virtual time, with an engine that hedges PUTs and has saved up for it: 50 PUTs of 5 ms.
 func hedged(t *testing.T, test func(w *world, s *scriptedStore, e *Engine, races *[]bool)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1)
 		s := &scriptedStore{Store: w.store}
 		quick := func(_ context.Context, _ int, store func() error) error {

@@ -8,11 +8,13 @@ import (
 	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/streamhouse/streamhouse/internal/bubble"
 )
 
 // Functions that begin together run together; afterwards a bounded number of goroutines is kept, which run the next.
 func TestWorkers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		c := workers{work: make(chan func()), end: ctx.Done()}
 		const n = 3 * maxIdle

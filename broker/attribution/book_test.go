@@ -18,6 +18,7 @@ import (
 	"github.com/streamhouse/streamhouse/broker/group/assignor"
 	"github.com/streamhouse/streamhouse/broker/group/coordinator"
 	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/internal/bubble"
 )
 
 // rig is a Book whose coordinator and catalog are the test's.
@@ -283,7 +284,7 @@ func TestAScrapeReadsAtOnceARoundNotTooOften(t *testing.T) {
 
 // A scrape does not wait longer than it said because a round waits for a catalog that does not answer.
 func TestAScrapeDoesNotWaitForARound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRig(t, true)
 		r.waits = make(chan struct{})
 		r.fetch("c", 0, 1, 0)

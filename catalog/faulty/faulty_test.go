@@ -13,6 +13,7 @@ import (
 	"github.com/streamhouse/streamhouse/catalog/catalogtest"
 	"github.com/streamhouse/streamhouse/catalog/faulty"
 	"github.com/streamhouse/streamhouse/catalog/memory"
+	"github.com/streamhouse/streamhouse/internal/bubble"
 )
 
 func TestConformance(t *testing.T) {
@@ -110,7 +111,7 @@ func TestCrashBeforeAndAfter(t *testing.T) {
 }
 
 func TestSlow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		inner := memory.New(nil)
 		gate := make(chan struct{})
 		c := faulty.New(inner, faulty.NewPlan(

@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/internal/bubble"
 )
 
 // TestChaos: whatever happens to processes, connections and answers, no two brokers commit under one lease epoch, and once
@@ -17,7 +17,7 @@ import (
 func TestChaos(t *testing.T) {
 	for seed := range long(uint64(3), uint64(200)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { newChaos(t, seed).run(long(25, 100)) })
+			bubble.Test(t, func(t *testing.T) { newChaos(t, seed).run(long(25, 100)) })
 		})
 	}
 }

@@ -2,18 +2,18 @@ package lease_test
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/catalog/lease"
+	"github.com/streamhouse/streamhouse/internal/bubble"
 )
 
 // TestAwaitID: the id of a living process is refused, that of a dead one or of one that ends soon is not.
 func TestAwaitID(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSim(t, 10, 1, 2, 3)
 		s.pass(settling)
 		mine := s.shared.Open()
@@ -48,7 +48,7 @@ func TestAwaitID(t *testing.T) {
 // TestTwins: of two processes of one id that began in the same moment the one that registered first is told to give way, and
 // nobody else ever is: not after restarts, crashes or a lost epoch.
 func TestTwins(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSim(t, 50, 1, 2, 3)
 		s.pass(settling)
 		n := s.nodes[0]

@@ -17,6 +17,7 @@ import (
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/catalog/lease"
 	"github.com/streamhouse/streamhouse/catalog/memory"
+	"github.com/streamhouse/streamhouse/internal/bubble"
 )
 
 // settling is how long a fleet of the tests takes at most until all is led and even.
@@ -198,7 +199,7 @@ func (s *sim) balanced(what string) {
 }
 
 func TestFleetStarts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSim(t, 200, 1, 2, 3)
 		s.pass(3 * time.Second)
 		s.allLed("started")
@@ -219,7 +220,7 @@ func TestFleetStarts(t *testing.T) {
 func TestCrashIsNoticedAtOnce(t *testing.T) {
 	for _, brokers := range []int{2, 3, 10} {
 		t.Run(fmt.Sprint(brokers), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var ids []catalog.BrokerID
 				for i := range brokers {
 					ids = append(ids, catalog.BrokerID(i+1))
@@ -247,7 +248,7 @@ func TestCrashIsNoticedAtOnce(t *testing.T) {
 }
 
 func TestCrashOfAll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSim(t, 100, 1, 2, 3)
 		s.pass(10 * time.Second)
 		for _, n := range slices.Clone(s.nodes) {
@@ -264,7 +265,7 @@ func TestCrashOfAll(t *testing.T) {
 }
 
 func TestSilentCut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSim(t, 200, 1, 2, 3)
 		s.pass(settling)
 		for i := range 3 {
@@ -286,7 +287,7 @@ func TestSilentCut(t *testing.T) {
 // TestCutSeenByOthersFirst: the database finds a connection dead that its broker still believes in. The others fence it long
 // before its session ends, and it says nothing of what they lead since.
 func TestCutSeenByOthersFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSim(t, 200, 1, 2, 3)
 		s.pass(settling)
 		for i := range 3 {
@@ -314,7 +315,7 @@ func TestCutSeenByOthersFirst(t *testing.T) {
 // TestAttachesWhileCallsHang: a broker that waits for an answer about something else, and loses its attachment meanwhile, is
 // attached again before anybody takes it for dead.
 func TestAttachesWhileCallsHang(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSim(t, 100, 1, 2, 3)
 		s.pass(settling)
 		n := s.nodes[0]
@@ -333,7 +334,7 @@ func TestAttachesWhileCallsHang(t *testing.T) {
 }
 
 func TestStoppedProcessGoesOn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSim(t, 200, 1, 2, 3)
 		s.pass(settling)
 		n := s.nodes[1]
@@ -349,7 +350,7 @@ func TestStoppedProcessGoesOn(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSim(t, 500, 1, 2, 3)
 		s.pass(2 * settling)
 		for range 4 { // a rolling restart, and the first once more
@@ -375,7 +376,7 @@ func TestDrain(t *testing.T) {
 // A receiver may have read the leases for another reason a moment ago, a hand-over to somebody else perhaps. What counts for
 // it must not have to wait because of that.
 func TestDrainWhereReadingTakesTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSim(t, 500, 1, 2, 3)
 		s.pass(2 * settling)
 		for _, n := range s.nodes {
@@ -396,7 +397,7 @@ func TestDrainWhereReadingTakesTime(t *testing.T) {
 }
 
 func TestJoin(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSim(t, 899, 1, 2, 3)
 		s.pass(time.Minute) // the first broker takes nearly all, and gives 20 a second away
 		s.history.mark()
@@ -413,7 +414,7 @@ func TestJoin(t *testing.T) {
 }
 
 func TestOperatorDrains(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSim(t, 300, 1, 2, 3)
 		s.pass(settling)
 		s.history.mark()
@@ -435,7 +436,7 @@ func TestOperatorDrains(t *testing.T) {
 func TestDatabaseRestart(t *testing.T) {
 	for _, away := range []time.Duration{0, 400 * time.Millisecond, 3 * time.Second, 2 * sessionTTL} {
 		t.Run(away.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := newSim(t, 100, 1, 2, 3, 4)
 				s.pass(settling)
 				moved := s.moves.Load()
@@ -464,7 +465,7 @@ func TestDatabaseRestart(t *testing.T) {
 func TestOutageEnds(t *testing.T) {
 	for _, away := range []time.Duration{time.Second, 20 * time.Second, 23 * time.Second} {
 		t.Run(away.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := newSim(t, 100, 1, 2, 3)
 				s.pass(settling)
 				for _, n := range s.nodes {
@@ -492,7 +493,7 @@ func TestOutageEnds(t *testing.T) {
 
 // TestWakeUpsLost: heartbeats and the tick do what announcements would have done.
 func TestWakeUpsLost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSim(t, 100, 1, 2, 3)
 		for _, n := range s.nodes {
 			n.link.set(func() { n.link.mu.deaf = true })

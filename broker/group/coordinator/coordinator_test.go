@@ -15,6 +15,7 @@ import (
 	"github.com/streamhouse/streamhouse/broker/group"
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/catalog/faulty"
+	"github.com/streamhouse/streamhouse/internal/bubble"
 )
 
 // besides is another group of the same shard.
@@ -33,7 +34,7 @@ func (n *node) member(groupID string) *member {
 }
 
 func TestGroupsMoveWithTheirShards(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		a := w.start(nil)
@@ -64,7 +65,7 @@ func TestGroupsMoveWithTheirShards(t *testing.T) {
 }
 
 func TestCommitsGatherWhileOneIsInFlight(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
@@ -99,7 +100,7 @@ func TestCommitsGatherWhileOneIsInFlight(t *testing.T) {
 }
 
 func TestGroupsOfAShardShareStatements(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		n := w.start(func(c *Config) { c.MaxChanges = 10 })
@@ -123,7 +124,7 @@ func TestGroupsOfAShardShareStatements(t *testing.T) {
 }
 
 func TestNobodyIsThrownOutForAnOutageOfTheCatalog(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
@@ -158,7 +159,7 @@ func TestNobodyIsThrownOutForAnOutageOfTheCatalog(t *testing.T) {
 }
 
 func TestAMemberWhoseAnswerIsHeldUpKeepsItsMembership(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
@@ -193,7 +194,7 @@ func membersOf(t *testing.T, n *node, id string) (ids []string) {
 }
 
 func TestNobodyIsThrownOutForAStopOfTheProcess(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
@@ -220,7 +221,7 @@ func TestNobodyIsThrownOutForAStopOfTheProcess(t *testing.T) {
 }
 
 func TestALeaseThatIsNotTrustedSuspendsTheShard(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
@@ -249,7 +250,7 @@ func TestALeaseThatIsNotTrustedSuspendsTheShard(t *testing.T) {
 }
 
 func TestAFencedCoordinatorServesAgainUnderItsNextLease(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
@@ -275,7 +276,7 @@ func TestAFencedCoordinatorServesAgainUnderItsNextLease(t *testing.T) {
 }
 
 func TestLoadingIsTold(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		gate := make(chan struct{})
@@ -290,7 +291,7 @@ func TestLoadingIsTold(t *testing.T) {
 }
 
 func TestAnAbandonedJoinLeavesNothingBehind(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
@@ -319,7 +320,7 @@ func TestAnAbandonedJoinLeavesNothingBehind(t *testing.T) {
 }
 
 func TestRequestsBeyondTheBoundAreRefused(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		n := w.start(func(c *Config) { c.MaxGroups, c.MaxWaiting = 5, 20 })
@@ -351,7 +352,7 @@ func TestRequestsBeyondTheBoundAreRefused(t *testing.T) {
 }
 
 func TestGroupsThatAreGoneAreForgotten(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
@@ -374,7 +375,7 @@ func TestGroupsThatAreGoneAreForgotten(t *testing.T) {
 }
 
 func TestStopAnswersWhatWaits(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)

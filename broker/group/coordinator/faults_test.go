@@ -10,12 +10,13 @@ import (
 	"github.com/streamhouse/streamhouse/broker/group"
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/catalog/faulty"
+	"github.com/streamhouse/streamhouse/internal/bubble"
 )
 
 // life is a group's life with one coordinator and the next: each step is tried until it succeeds, as clients do.
 func life(t *testing.T, fault *faulty.Fault) (calls map[faulty.Op]int) {
 	t.Helper()
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		var faults []faulty.Fault
@@ -120,7 +121,7 @@ func (b *badMachine) Step(now time.Time, e group.Event) group.Effects {
 }
 
 func TestAChangeThatCannotBeWrittenDoesNotStopTheShard(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		bad := besides("g")
@@ -149,7 +150,7 @@ func TestAChangeThatCannotBeWrittenDoesNotStopTheShard(t *testing.T) {
 }
 
 func TestAGroupThatDoesNotDecodeIsRefusedAndKept(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)

@@ -352,9 +352,3 @@ func (n *node) phase(groupID string) string {
 	require.NoError(n.t, n.Read(context.Background(), groupID, func(g *group.Group) { phase = g.Phase() }))
 	return phase
 }
-
-// bubble runs a test in virtual time.
-func bubble(t *testing.T, f func(t *testing.T)) {
-	t.Helper()
-	synctest.Test(t, f)
-}

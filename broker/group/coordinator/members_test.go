@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/internal/bubble"
 )
 
 // taken is what a coordinator tells of members: how many each group has, "gone" ones with -1; whole are the shards told in full.
@@ -30,7 +32,7 @@ func (n *node) taken() (groups map[string]int, whole, led []int32) {
 }
 
 func TestMembersAreTold(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		var rung atomic.Int32
@@ -97,7 +99,7 @@ func TestMembersAreTold(t *testing.T) {
 
 // Who asks may give up, as a scrape whose client hangs up: nothing is lost of what changed, and no shard looks lost.
 func TestMembersAreToldToWhoeverGaveUp(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		n := w.start(func(c *Config) { c.Hooks.Members = func() {} })
@@ -128,7 +130,7 @@ func TestMembersAreToldToWhoeverGaveUp(t *testing.T) {
 
 // Without anybody who asks nothing is kept.
 func TestMembersNobodyAsksFor(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)

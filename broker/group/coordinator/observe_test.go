@@ -9,11 +9,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/internal/bubble"
 )
 
 // Rebalances are told with why they began, and how long they took.
 func TestRebalancesAreTold(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		t.Helper()
 		w := newWorld(t)
 		var mu sync.Mutex

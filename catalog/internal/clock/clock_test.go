@@ -2,10 +2,11 @@ package clock
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/streamhouse/streamhouse/internal/bubble"
 )
 
 var start = time.Date(2030, 1, 2, 3, 4, 5, 6, time.UTC)
@@ -75,7 +76,7 @@ func TestInjected(t *testing.T) {
 }
 
 func TestReal(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := New(nil, time.Time{})
 		before := c.Now()
 		timer := time.NewTimer(time.Minute)

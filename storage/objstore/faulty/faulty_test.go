@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/streamhouse/streamhouse/internal/bubble"
 	"github.com/streamhouse/streamhouse/storage/objstore"
 	"github.com/streamhouse/streamhouse/storage/objstore/faulty"
 	"github.com/streamhouse/streamhouse/storage/objstore/memory"
@@ -120,7 +121,7 @@ func TestCrashAppliesOrNotAndNothingAfter(t *testing.T) {
 }
 
 func TestSlowWaitsForItsGateItsDelayOrTheCrash(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})
 		inner := memory.New()
 		s := faulty.New(inner, faulty.NewPlan(
@@ -160,7 +161,7 @@ func (h held) Put(ctx context.Context, key string, b objstore.Body) error {
 }
 
 func TestQuiesceWaitsForTheWrappedStore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		inner := held{memory.New(), make(chan struct{}), make(chan struct{})}
 		s := faulty.New(inner, nil)
 		put, quiet := make(chan error, 1), make(chan error, 1)

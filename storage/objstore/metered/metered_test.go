@@ -2,11 +2,11 @@ package metered_test
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/streamhouse/streamhouse/internal/bubble"
 	"github.com/streamhouse/streamhouse/storage/objstore"
 	"github.com/streamhouse/streamhouse/storage/objstore/memory"
 	"github.com/streamhouse/streamhouse/storage/objstore/metered"
@@ -14,7 +14,7 @@ import (
 )
 
 func TestHooksAreToldOfEveryCall(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var started []string
 		var events []metered.Event
 		s := metered.New(slow.New(memory.New(), slow.Latency{Put: time.Second, Get: 2 * time.Second, Other: 3 * time.Second}), metered.Hooks{

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/streamhouse/streamhouse/internal/bubble"
 	"github.com/streamhouse/streamhouse/storage/objstore"
 	"github.com/streamhouse/streamhouse/storage/objstore/faulty"
 	"github.com/streamhouse/streamhouse/storage/objstore/memory"
@@ -72,7 +72,7 @@ func TestPutIsSettledNeverGuessed(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				inner := memory.New()
 				if test.before != "" {
 					require.NoError(t, inner.Put(t.Context(), "k", objstore.NewBody([]byte(test.before))))
@@ -99,7 +99,7 @@ func TestPutIsSettledNeverGuessed(t *testing.T) {
 }
 
 func TestBackoffGrowsJittersAndEndsWithTheBudget(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var waits []time.Duration
 		policy := retry.Policy{
 			Initial: 100 * time.Millisecond, Max: time.Second, Budget: 10 * time.Second,
@@ -127,7 +127,7 @@ func TestBackoffGrowsJittersAndEndsWithTheBudget(t *testing.T) {
 }
 
 func TestContextEndsTheWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := retry.New(faulty.New(memory.New(), faulty.NewPlan(fault(faulty.OpAny, 0, 1000, faulty.Refuse, nil))), retry.Policy{Initial: time.Hour, Max: time.Hour, Budget: 10 * time.Hour})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -171,7 +171,7 @@ func (p *partial) Delete(ctx context.Context, keys []string) error {
 }
 
 func TestDeleteAsksOnlyForWhatIsLeft(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		p := &partial{Store: memory.New()}
 		for _, key := range []string{"a", "b", "c"} {
 			require.NoError(t, p.Put(t.Context(), key, body))
@@ -185,7 +185,7 @@ func TestDeleteAsksOnlyForWhatIsLeft(t *testing.T) {
 }
 
 func TestHeadAndListAreRetried(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		plan := faulty.NewPlan(fault(faulty.OpHead, 0, 2, faulty.Refuse, nil), fault(faulty.OpList, 0, 2, faulty.Lost, nil))
 		s := retry.New(faulty.New(memory.New(), plan), retry.Policy{})
 		require.NoError(t, s.Put(t.Context(), "k", body))

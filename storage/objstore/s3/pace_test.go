@@ -4,11 +4,12 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/streamhouse/streamhouse/internal/bubble"
 )
 
 // However long a server was in trouble, and whether it refused all or half of the calls, all who wait go through soon after it
@@ -16,7 +17,7 @@ import (
 func TestTheGateOpensSoonAfterTrouble(t *testing.T) {
 	for _, refused := range []float64{0.5, 1} {
 		for _, trouble := range []time.Duration{500 * time.Millisecond, 2 * time.Second, 3500 * time.Millisecond, 20 * time.Second} {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var (
 					p     pacer
 					mu    sync.Mutex
@@ -67,7 +68,7 @@ func TestTheGateOpensSoonAfterTrouble(t *testing.T) {
 
 // What a server asks for with Retry-After is kept: nobody finds out before.
 func TestTheGateKeepsRetryAfter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var p pacer
 		began := time.Now()
 		require.Equal(t, 4*time.Second, p.throttled(began, 4*time.Second))

@@ -3,18 +3,18 @@ package slow_test
 import (
 	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/streamhouse/streamhouse/internal/bubble"
 	"github.com/streamhouse/streamhouse/storage/objstore"
 	"github.com/streamhouse/streamhouse/storage/objstore/memory"
 	"github.com/streamhouse/streamhouse/storage/objstore/slow"
 )
 
 func TestPutAndGetTakeAsLongAsTold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := slow.New(memory.New(), slow.Latency{Put: 280 * time.Millisecond, Get: 20 * time.Millisecond})
 		start := time.Now()
 		require.NoError(t, s.Put(t.Context(), "k", objstore.NewBody([]byte("x"))))
@@ -28,7 +28,7 @@ func TestPutAndGetTakeAsLongAsTold(t *testing.T) {
 }
 
 func TestContextThatEndsInTheWaitLeavesNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		inner := memory.New()
 		s := slow.New(inner, slow.Latency{Put: time.Hour})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -18,6 +17,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
+
+	"github.com/streamhouse/streamhouse/internal/bubble"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -239,7 +240,7 @@ func TestPayloadsDifferAndStayInBounds(t *testing.T) {
 
 func TestThePacerKeepsTheRate(t *testing.T) {
 	for _, rate := range []float64{0.5, 10, 999, 10_000, 250_000} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			start := time.Now()
 			p := newPacer(rate, start)
 			var n int64

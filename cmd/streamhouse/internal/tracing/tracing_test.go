@@ -13,7 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -23,6 +22,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/streamhouse/streamhouse/broker"
+	"github.com/streamhouse/streamhouse/internal/bubble"
 	"github.com/streamhouse/streamhouse/storage/objstore"
 	"github.com/streamhouse/streamhouse/storage/objstore/memory"
 	"github.com/streamhouse/streamhouse/storage/objstore/objstoretest"
@@ -114,7 +114,7 @@ func TestNothingIsSentAfterTheEnd(t *testing.T) {
 }
 
 func TestFailuresAreSaidOnceAMinute(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		f := &failing{}
 		s := newSender(f, "http://collector", slog.New(slog.NewTextHandler(&out, nil)))
