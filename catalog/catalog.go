@@ -85,8 +85,9 @@ type Manifest interface {
 	// clock, which becomes CommittedAt of all. ErrInvalid; ErrFenced; ErrSequence. After a lost answer: repeat it; on ErrSequence
 	// compare TailAt(epoch, sequence of the last entry).Object with one's own, which decides.
 	Commit(ctx context.Context, epoch BrokerEpoch, entries []TailEntry) (at time.Time, err error)
-	// TailAt returns the tail row that covers the sequence. ErrNotFound when none does (never committed, or folded:
-	// compare with BrokerTail.Folded).
+	// TailAt returns the tail row that covers the sequence. It vouches for it: the row is as durable as after the answer to
+	// Commit, which other reads do not promise. ErrNotFound when none does (never committed, or folded: compare with
+	// BrokerTail.Folded).
 	TailAt(ctx context.Context, epoch BrokerEpoch, s Sequence) (TailEntry, error)
 	// BrokerTails returns every epoch that has unfolded commits or is not fenced, by epoch.
 	BrokerTails(ctx context.Context) ([]BrokerTail, error)

@@ -193,6 +193,14 @@ func (c *Catalog) transact(ctx context.Context, p *pool, fn func(t *tx) error) (
 	return nil
 }
 
+// vouch makes the transaction of a read one that writes, so that what it read is as durable, when it ends, as a commit must be.
+// A read that settles what became of a write needs it, since a row can be seen before it is durable: (1) a commit waits for
+// the synchronous standby, (2) its caller gives up, which cancels the wait and not the commit, or the server restarts, and
+// recovers it, (3) the row shows and is taken for the answer, (4) the server is lost, and the standby, which never got the row,
+// is promoted. The few bytes that it writes come after the row in the log, and no COMMIT returns before all that is before
+// it is with the standby. Any role may call it.
+const vouch = "pg_logical_emit_message(true, 'streamhouse', 'vouch')"
+
 // doubtError is an error of COMMIT. It never counts as unsent.
 type doubtError struct{ error }
 

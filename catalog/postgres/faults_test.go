@@ -50,6 +50,9 @@ func settle(tb testing.TB, c catalog.Catalog, epoch catalog.BrokerEpoch, seq cat
 		if !catalog.Retriable(err) {
 			require.ErrorIs(tb, err, catalog.ErrSequence)
 			row, err := c.TailAt(tb.Context(), epoch, seq)
+			if catalog.Retriable(err) {
+				return false
+			}
 			require.NoError(tb, err)
 			require.Equal(tb, entry(epoch, seq).Object, row.Object, "somebody else's")
 			return true

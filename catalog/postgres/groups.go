@@ -130,11 +130,12 @@ func (c *Catalog) WriteGroups(ctx context.Context, w catalog.GroupWrite) (time.T
 	return at.UTC(), nil
 }
 
-// whyRefused tells why a write was not applied: nil for a repeat. due means that nothing speaks against it any more.
+// whyRefused tells why a write was not applied: nil for a repeat. due means that nothing speaks against it any more. It
+// vouches for what it found: the write that is repeated may show and not be durable.
 func (c *Catalog) whyRefused(ctx context.Context, w *catalog.GroupWrite, at *time.Time) (due bool, err error) {
 	var last int64
-	err = c.groups.QueryRow(ctx, "SELECT "+lastWrite+", catalog_now($1) FROM catalog_leases l WHERE topic = $2 AND partition = $3 AND holder = $4 AND epoch = $5",
-		c.time.parameter(), [16]byte(catalog.GroupsTopic), w.Shard, int64(w.Holder), int32(w.Lease)).Scan(&last, at)
+	err = c.groups.QueryRow(ctx, "SELECT "+lastWrite+", catalog_now($1), "+vouch+" FROM catalog_leases l WHERE topic = $2 AND partition = $3 AND holder = $4 AND epoch = $5",
+		c.time.parameter(), [16]byte(catalog.GroupsTopic), w.Shard, int64(w.Holder), int32(w.Lease)).Scan(&last, at, nil)
 	switch {
 	case noRows(err):
 		return false, fmt.Errorf("the lease is not held by broker epoch %d under epoch %d: %w", w.Holder, w.Lease, catalog.ErrFenced)

@@ -156,16 +156,29 @@ func (c *Catalog) ReadTail(ctx context.Context, epoch catalog.BrokerEpoch, after
 	return collect(ctx, c, "read the tail", readTailSQL, scanTail, int64(epoch), int64(after), limited(limit))
 }
 
-// TailAt implements [catalog.Manifest].
+// TailAt implements [catalog.Manifest]. Whoever asks has lost the answer to a commit, and takes the row for it: see vouch.
 func (c *Catalog) TailAt(ctx context.Context, epoch catalog.BrokerEpoch, s catalog.Sequence) (catalog.TailEntry, error) {
-	rows, err := collect(ctx, c, "read a tail row", readTailSQL, scanTail, int64(epoch), int64(s)-1, 1)
+	var found []catalog.TailEntry
+	err := c.write(ctx, c.urgent, "read a tail row", func(t *tx) error {
+		found = nil
+		err := t.query(readTailSQL, func(r pgx.Rows) error {
+			row, err := scanTail(r)
+			found = append(found, row)
+			return err
+		}, int64(epoch), int64(s)-1, 1)
+		if err != nil {
+			return err
+		}
+		_, err = t.exec("SELECT " + vouch)
+		return err
+	})
 	if err != nil {
 		return catalog.TailEntry{}, err
 	}
-	if len(rows) == 0 || rows[0].First > s {
+	if len(found) == 0 || found[0].First > s {
 		return catalog.TailEntry{}, fmt.Errorf("read a tail row: broker epoch %d, sequence %d: %w", epoch, s, catalog.ErrNotFound)
 	}
-	return rows[0], nil
+	return found[0], nil
 }
 
 const brokerTailsSQL = `SELECT b.epoch, f.folded_sequence, b.last_sequence, f.merges

@@ -185,8 +185,7 @@ func (t *tx) createTopic(spec *catalog.TopicSpec) (row topicRow, err error) {
 	case err != nil:
 		return row, err
 	case found && deleted == nil && known.Name == spec.Name:
-		_, err := t.exec("UPDATE catalog_counters SET value = value - 1 WHERE name = 'topics_version'") // nothing changed
-		return known, err
+		return known, t.unchanged()
 	case found:
 		return row, fmt.Errorf("id %s was used before: %w", spec.ID, catalog.ErrTopicExists)
 	}
@@ -250,7 +249,7 @@ func (c *Catalog) AddPartitions(ctx context.Context, id catalog.TopicID, total i
 	err := c.changeTopic(ctx, "add partitions to topic "+id.String(), id, &topic, func(t *tx, version int64) error {
 		switch {
 		case total == topic.Partitions:
-			return errUnchanged
+			return t.unchanged()
 		case total < topic.Partitions:
 			return fmt.Errorf("%q has %d, asked for %d: %w", topic.Name, topic.Partitions, total, catalog.ErrPartitionCount)
 		}
@@ -289,13 +288,16 @@ func (c *Catalog) SetTopicConfigs(ctx context.Context, id catalog.TopicID, versi
 	return topic, nil
 }
 
-// errUnchanged ends a change of a topic that turned out to be none: a success that leaves no trace.
-var errUnchanged = fmt.Errorf("nothing to change: %w", catalog.ErrConflict)
+// unchanged ends a change of topics that turned out to be none. It takes the new version back by writing it, not by undoing
+// the transaction: the success that follows may be a repeat's, and has to be as durable as that of the first try.
+func (t *tx) unchanged() error {
+	_, err := t.exec("UPDATE catalog_counters SET value = value - 1 WHERE name = 'topics_version'")
+	return err
+}
 
 // changeTopic runs change on a live topic, which it reads first, with the next version.
 func (c *Catalog) changeTopic(ctx context.Context, op string, id catalog.TopicID, topic *catalog.Topic, change func(*tx, int64) error) error {
-	unchanged := false
-	err := c.write(ctx, c.general, op, func(t *tx) error {
+	return c.write(ctx, c.general, op, func(t *tx) error {
 		version, err := t.bump("topics_version")
 		if err != nil {
 			return err
@@ -303,14 +305,8 @@ func (c *Catalog) changeTopic(ctx context.Context, op string, id catalog.TopicID
 		if *topic, err = t.topic(id); err != nil {
 			return err
 		}
-		err = change(t, version)
-		unchanged = err == errUnchanged //nolint:errorlint // never wrapped: change returns it as it is
-		return err
+		return change(t, version)
 	})
-	if unchanged {
-		return nil
-	}
-	return err
 }
 
 // DeletedTopics implements [catalog.Topics].

@@ -1,0 +1,118 @@
+package postgres_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/catalog/postgres"
+	"github.com/streamhouse/streamhouse/catalog/postgres/postgrestest"
+)
+
+// TestWritesThatOnlyShow: a write whose answer was lost is not settled by what can be seen of it while the synchronous
+// standby does not have it; it is once the standby has it. Here no standby is there at all, and then none is wanted.
+func TestWritesThatOnlyShow(t *testing.T) {
+	server, err := postgrestest.Start(postgrestest.Options{Settings: map[string]string{"wal_level": "replica", "max_wal_senders": "2"}})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, server.Close()) }()
+	c := open(t, postgres.Options{URL: server.NewDatabase(t), UrgentTimeout: 500 * time.Millisecond, StatementTimeout: 500 * time.Millisecond, ConnectTimeout: time.Second})
+	epoch := register(t, c, 1)
+	settle(t, c, epoch, 1)
+	co := coordinate(t, c, epoch, 1)
+	topic := catalog.TopicSpec{ID: catalog.TopicID{1}, Name: "orders", Partitions: 1}
+	_, err = c.CreateTopic(t.Context(), topic)
+	require.NoError(t, err)
+	waitFor := standbys(t, server)
+
+	waitFor("*")
+	var shown catalog.Sequence
+	inVain(t, "a commit", func() error { // the first may come before its connection has heard of the setting
+		shown = lastRow(t, c, epoch) + 1
+		return commit(t.Context(), c, epoch, shown)
+	})
+	// Giving up cancels the statement, which ends the wait, not what it waited with.
+	eventually(t, "its row to show all the same", func() bool { return lastRow(t, c, epoch) == shown })
+	inVain(t, "a write of groups", func() error {
+		return co.write(t.Context(), c, catalog.GroupChange{ID: "g", Group: groupRow("g", co.shard), Offsets: []catalog.GroupOffset{groupOffset(0, 7)}})
+	})
+	eventually(t, "it to show", func() bool {
+		g, err := c.ReadGroup(t.Context(), "g")
+		return err == nil && len(g.Offsets) == 1
+	})
+	settling := map[string]func() error{
+		"a commit": func() error {
+			_, err := c.TailAt(t.Context(), epoch, shown)
+			return err
+		},
+		"offsets": func() error {
+			_, err := c.WriteGroups(t.Context(), co.next())
+			return err
+		},
+		"a topic": func() error {
+			_, err := c.CreateTopic(t.Context(), topic)
+			return err
+		},
+		"partitions": func() error {
+			_, err := c.AddPartitions(t.Context(), topic.ID, topic.Partitions)
+			return err
+		},
+	}
+	_, err = c.TailAt(t.Context(), epoch, shown+5)
+	require.ErrorIs(t, err, catalog.ErrUnavailable, "what is not there may come yet")
+	for what, settle := range settling {
+		require.ErrorIs(t, settle(), catalog.ErrUnavailable, "%s: nobody but this server has it", what)
+	}
+
+	waitFor("")
+	for what, settle := range settling {
+		eventually(t, what+" to count", func() bool { return settle() == nil })
+	}
+	_, err = c.TailAt(t.Context(), epoch, shown+5)
+	require.ErrorIs(t, err, catalog.ErrNotFound)
+	row, err := c.TailAt(t.Context(), epoch, shown)
+	require.NoError(t, err)
+	require.Equal(t, entry(epoch, shown).Object, row.Object)
+}
+
+// standbys returns a function that sets for which standbys commits wait.
+func standbys(t *testing.T, server *postgrestest.Server) func(names string) {
+	t.Helper()
+	admin, err := pgx.Connect(t.Context(), server.URL("postgres"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = admin.Close(context.Background()) }) // the server may be gone
+	return func(names string) {
+		for _, sql := range []string{"ALTER SYSTEM SET synchronous_standby_names = '" + names + "'", "SELECT pg_reload_conf()"} {
+			_, err := admin.Exec(t.Context(), sql)
+			require.NoError(t, err)
+		}
+		eventually(t, "the setting", func() bool {
+			var now string
+			require.NoError(t, admin.QueryRow(t.Context(), "SHOW synchronous_standby_names").Scan(&now))
+			return now == names
+		})
+	}
+}
+
+// inVain makes writes until one gets no answer.
+func inVain(t *testing.T, what string, write func() error) {
+	t.Helper()
+	eventually(t, what+" to wait in vain", func() bool {
+		err := write()
+		if err != nil {
+			require.ErrorIs(t, err, catalog.ErrUnavailable)
+		}
+		return err != nil
+	})
+}
+
+// lastRow is the last sequence that the tail shows.
+func lastRow(t *testing.T, c *postgres.Catalog, epoch catalog.BrokerEpoch) catalog.Sequence {
+	t.Helper()
+	rows, err := c.ReadTail(t.Context(), epoch, 0, 1000)
+	require.NoError(t, err)
+	return rows[len(rows)-1].Last
+}
