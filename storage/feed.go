@@ -52,6 +52,9 @@ type cursor struct {
 	folded catalog.Sequence
 	merges int64
 	readAt time.Time // when after was read
+	// vouched is up to where commits are known to be durable, not only seen: their broker announced them, which it does
+	// once they were acknowledged, or they came with the answer to a heartbeat, which is a later commit.
+	vouched catalog.Sequence
 }
 
 func (f *feed) init() {
@@ -158,12 +161,12 @@ func (t *term) catchUp(ctx context.Context) error {
 	f.mu.heard = make(map[catalog.BrokerEpoch]catalog.Sequence)
 	f.mu.tails, f.mu.all = nil, false
 	f.mu.Unlock()
-	if len(heard) > 0 && !all {
+	if len(heard) > 0 {
 		known, err := t.readHeard(ctx, heard)
 		if err != nil {
 			return err
 		}
-		all = !known
+		all = all || !known
 	}
 	if all {
 		tails = nil
@@ -188,6 +191,7 @@ func (t *term) readHeard(ctx context.Context, heard map[catalog.BrokerEpoch]cata
 			known = known && epoch < f.newest // one that is over
 			continue
 		}
+		c.vouched = max(c.vouched, last)
 		switch err := t.readOn(ctx, epoch, c, last); {
 		case errors.Is(err, errFolded):
 			known = false
@@ -198,7 +202,7 @@ func (t *term) readHeard(ctx context.Context, heard map[catalog.BrokerEpoch]cata
 	return known, nil
 }
 
-// look follows every broker epoch to where tails says it is; nil: to where it is now. asked is when tails was asked for.
+// look follows every broker epoch to where tails, of a heartbeat, says it is; nil: to where it is now. asked is when tails was asked for.
 func (t *term) look(ctx context.Context, tails []catalog.BrokerTail, asked time.Time) error {
 	f := &t.feed
 	if err := f.take(ctx); err != nil {
@@ -208,16 +212,17 @@ func (t *term) look(ctx context.Context, tails []catalog.BrokerTail, asked time.
 	if tails != nil && asked.Before(f.lookedAt) {
 		return nil // a look that was begun later came first
 	}
-	for tries := 0; ; tries++ {
+	for tries, vouched := 0, tails != nil; ; tries++ {
 		if tails == nil {
 			var err error
+			vouched = false
 			asked = time.Now()
 			if tails, err = t.e.cfg.Catalog.BrokerTails(ctx); err != nil {
 				return fmt.Errorf("list tails: %w", err)
 			}
 			f.lookedAt = time.Now()
 		}
-		err := t.readAll(ctx, tails, asked)
+		err := t.readAll(ctx, tails, asked, vouched)
 		if !errors.Is(err, errFolded) || tries == 5 {
 			return err
 		}
@@ -225,8 +230,8 @@ func (t *term) look(ctx context.Context, tails []catalog.BrokerTail, asked time.
 	}
 }
 
-// readAll is one complete look.
-func (t *term) readAll(ctx context.Context, tails []catalog.BrokerTail, asked time.Time) error {
+// readAll is one complete look. vouched: tails came with a heartbeat.
+func (t *term) readAll(ctx context.Context, tails []catalog.BrokerTail, asked time.Time, vouched bool) error {
 	f := &t.feed
 	listed := make(map[catalog.BrokerEpoch]bool, len(tails))
 	missed := asked.Sub(t.start)-time.Duration(f.seen.Load()) > t.e.cfg.Registration.TTL // brokers may have come and gone
@@ -251,6 +256,9 @@ func (t *term) readAll(ctx context.Context, tails []catalog.BrokerTail, asked ti
 		if tails[i].Epoch != t.epoch {
 			m, err := t.readEpoch(ctx, &tails[i], asked)
 			missed = missed || m
+			if c := t.feed.cursors[tails[i].Epoch]; vouched {
+				c.vouched = max(c.vouched, tails[i].Last)
+			}
 			if err != nil {
 				if missed {
 					t.reloadFollowed()
@@ -278,7 +286,7 @@ func (t *term) readEpoch(ctx context.Context, bt *catalog.BrokerTail, asked time
 		t.feed.cursors[bt.Epoch] = c
 		missed = bt.Folded > 0
 	}
-	if err := c.checkFollowed(bt, asked); err != nil {
+	if err := t.checkFollowed(ctx, c, bt, asked); err != nil {
 		return false, err
 	}
 	if bt.Folded > c.folded {

@@ -94,11 +94,32 @@ func (t *term) whyEnded(ctx context.Context, err error) error {
 	}
 }
 
+// errShown: a row was followed that is not there any more, and perhaps was never acknowledged.
+var errShown = errors.New("a commit that was seen is not there: if it was never acknowledged, its broker makes it again")
+
 // checkFollowed does it for an epoch that is followed: a broker that is idle has lost nothing itself, but would fence those
 // that have, and sweep.
-func (c *cursor) checkFollowed(bt *catalog.BrokerTail, asked time.Time) error {
+//
+// What was only seen may be gone without loss: (1) a commit waits for the synchronous standby, (2) the database dies and ends
+// the wait, so that the row shows, (3) this broker follows it, (4) the standby, which never got it, is promoted. Its broker,
+// which was not answered, makes the same commit again; until then it is waited for. If that broker is fenced first, nobody
+// can tell any more whether it had been answered, and the answer must be that it was.
+func (t *term) checkFollowed(ctx context.Context, c *cursor, bt *catalog.BrokerTail, asked time.Time) error {
 	if !asked.After(c.readAt) {
 		return nil // the positions are older than what was read
 	}
-	return behind([]catalog.BrokerTail{*bt}, bt.Epoch, c.after)
+	tails := []catalog.BrokerTail{*bt}
+	if lost := behind(tails, bt.Epoch, c.vouched); lost != nil || bt.Last >= c.after {
+		return lost
+	}
+	brokers, err := t.e.cfg.Catalog.ListBrokers(ctx)
+	if err != nil {
+		return fmt.Errorf("list brokers: %w", err)
+	}
+	for i := range brokers {
+		if b := &brokers[i]; b.Epoch == bt.Epoch && (!b.Fenced || b.LastSequence >= c.after) {
+			return fmt.Errorf("%w (broker epoch %d is at sequence %d, and was at %d)", errShown, b.Epoch, bt.Last, c.after)
+		}
+	}
+	return behind(tails, bt.Epoch, c.after)
 }
