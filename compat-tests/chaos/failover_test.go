@@ -45,6 +45,36 @@ func TestFailOver(t *testing.T) {
 	t.Logf("%d fail-overs: %d records, none lost, none twice, none out of order; readers got over: %s", len(leaderless), l.End(t, s), l.Hiccups())
 }
 
+// catalogTimeout is for how long a broker waits for a commit: UrgentTimeout of catalog/postgres.
+const catalogTimeout = 5 * time.Second
+
+// TestFailOverToAStandbyCutOff loses the primary after its synchronous standby was silent for longer than a commit is waited
+// for. Callers gave up by then, which ends the server's wait and not the commit: what they sent shows on the primary, and
+// is not on the standby. It must count for nothing: nobody may be answered by it, and no broker that saw it may stop.
+func TestFailOverToAStandbyCutOff(t *testing.T) {
+	s := stack.Start(t, stack.Options{Brokers: number(t, "CHAOS_BROKERS", 3), Flags: smallCaches})
+	l := load.Start(t, s)
+	require.NoError(t, s.Standby(t.Context(), target.FreePorts(t, 1)[0], true))
+	require.NoError(t, l.AwaitAcks(t.Context(), time.Now(), recoverWithin), "with a synchronous standby")
+	s.Replication.Silence()
+	<-time.After(time.Second) // what was answered before is known
+	acked := l.History.Acks()
+	before, err := s.Commits(t.Context())
+	require.NoError(t, err)
+	<-time.After(catalogTimeout + 2*time.Second)
+	shown, err := s.Commits(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, acked, l.History.Acks(), "answered, and only one server has it")
+	require.Greater(t, shown, before, "nothing shows that was not answered")
+	require.NoError(t, s.Postgres.Kill()) // those of its processes that are left may show more
+	require.NoError(t, s.Promote(t.Context()))
+	err = l.AwaitAcks(t.Context(), time.Now(), recoverWithin)
+	require.NoError(t, s.Faults())
+	require.NoError(t, err)
+	require.Empty(t, l.History.Violations())
+	t.Logf("%d records, none lost, none twice, none out of order; %d commits showed that nobody was answered", l.End(t, s), shown-before)
+}
+
 // TestFailOverToAStandbyBehind promotes a standby that lacks what was acknowledged, as an asynchronous one can. Brokers must
 // stop, and say why: see TestCatalogRestoredToAnEarlierTime.
 func TestFailOverToAStandbyBehind(t *testing.T) {

@@ -52,6 +52,17 @@ func (s *Stack) Epochs(ctx context.Context) (epochs []int64, err error) {
 	return epochs, nil
 }
 
+// Commits is how many commits of log objects the database shows.
+func (s *Stack) Commits(ctx context.Context) (n int64, err error) {
+	conn, err := s.Postgres.Connect(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(ctx) // it answered
+	err = conn.QueryRow(ctx, "SELECT sum(last_sequence) FROM catalog_brokers").Scan(&n)
+	return n, err
+}
+
 // Leader is the broker that leads a partition, as the catalog says.
 func (s *Stack) Leader(ctx context.Context, topic string, partition int32) (*Broker, error) {
 	leases, err := s.Leases(ctx)
