@@ -98,6 +98,7 @@ func (b *Broker) changeConfigs(ctx context.Context, c *configChange, validateOnl
 		return &failure{code: codeInvalidRequest, msg: fmt.Sprintf("Unsupported resource type: %s", c.kind)}
 	}
 	const tries = 5
+	doubt := false // an earlier try may have been applied, and what shows of it may not last: it is made again
 	for range tries {
 		t := b.topics.load().byName[c.name]
 		if t == nil {
@@ -123,7 +124,7 @@ func (b *Broker) changeConfigs(ctx context.Context, c *configChange, validateOnl
 		if err := checkConfigs(next); err != nil {
 			return &failure{code: codeInvalidConfig, msg: err.Error()}
 		}
-		if validateOnly || maps.Equal(next, t.Configs) {
+		if validateOnly || maps.Equal(next, t.Configs) && !doubt {
 			return nil
 		}
 		_, err := b.cfg.Catalog.SetTopicConfigs(ctx, t.ID, t.Version, next)
@@ -135,7 +136,8 @@ func (b *Broker) changeConfigs(ctx context.Context, c *configChange, validateOnl
 			b.cfg.Logger.Info("topic configs changed", "topic", c.name)
 			return nil
 		case errors.Is(err, catalog.ErrVersionMismatch), errors.Is(err, catalog.ErrUnavailable):
-			continue // changed meanwhile, perhaps by our own try whose answer was lost: compare again
+			doubt = doubt || errors.Is(err, catalog.ErrUnavailable)
+			continue // changed meanwhile, perhaps by our own try whose answer was lost: look again
 		default:
 			return &failure{code: codeOf(err), msg: err.Error()}
 		}

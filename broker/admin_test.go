@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -495,4 +497,41 @@ func TestWithKadm(t *testing.T) {
 	meta, err := adm.BrokerMetadata(ctx)
 	require.NoError(t, err)
 	require.EqualValues(t, testNode, meta.Controller)
+}
+
+// lostConfigs loses the answers to the first changes of configs, which are applied.
+type lostConfigs struct {
+	catalog.Catalog
+	lose, made atomic.Int32
+}
+
+func (l *lostConfigs) SetTopicConfigs(ctx context.Context, id catalog.TopicID, version int64, configs map[string]string) (catalog.Topic, error) {
+	topic, err := l.Catalog.SetTopicConfigs(ctx, id, version, configs)
+	if l.made.Add(1) <= l.lose.Load() && err == nil {
+		return catalog.Topic{}, catalog.ErrUnavailable
+	}
+	return topic, err
+}
+
+// What shows of a change whose answer was lost may not last (ADR 22): it is made again, once the catalog answers.
+func TestConfigsWhoseAnswerWasLost(t *testing.T) {
+	cat := &lostConfigs{}
+	tb := start(t, func(cfg *Config) { cat.Catalog, cfg.Catalog = cfg.Catalog, cat })
+	tb.topic("t", 1)
+	c := tb.dial()
+	alter := func(value string) string {
+		req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+		req.Resources = []kmsg.IncrementalAlterConfigsRequestResource{{
+			ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: "t",
+			Configs: []kmsg.IncrementalAlterConfigsRequestResourceConfig{{Name: "retention.ms", Value: &value}},
+		}}
+		return names(ask(c, req, 1).(*kmsg.IncrementalAlterConfigsResponse).Resources[0].ErrorCode)
+	}
+	cat.lose.Store(2)
+	require.Equal(t, "NONE", alter("1000"))
+	require.EqualValues(t, 3, cat.made.Load(), "two without an answer, one with")
+	require.Equal(t, "NONE", alter("1000"))
+	require.EqualValues(t, 3, cat.made.Load(), "nothing to change")
+	cat.lose.Store(100)
+	require.Equal(t, "REQUEST_TIMED_OUT", alter("2000"))
 }

@@ -224,7 +224,8 @@ func (t *tx) addPartitions(id catalog.TopicID, from, to int32) error {
 
 // DeleteTopic implements [catalog.Topics].
 func (c *Catalog) DeleteTopic(ctx context.Context, id catalog.TopicID) error {
-	return c.write(ctx, c.general, "delete topic "+id.String(), func(t *tx) error {
+	op, unknown := "delete topic "+id.String(), false
+	err := c.write(ctx, c.general, op, func(t *tx) error {
 		if _, err := t.bump("topics_version"); err != nil {
 			return err
 		}
@@ -233,14 +234,18 @@ func (c *Catalog) DeleteTopic(ctx context.Context, id catalog.TopicID) error {
 		if err != nil {
 			return err
 		}
-		if n == 0 {
-			return catalog.ErrUnknownTopic
+		if unknown = n == 0; unknown {
+			return t.unchanged() // an earlier try may have deleted it
 		}
 		if _, err := t.exec("DELETE FROM catalog_leases WHERE topic = $1", [16]byte(id)); err != nil {
 			return err
 		}
 		return t.bumpLeases()
 	})
+	if err == nil && unknown {
+		return fmt.Errorf("%s: %w", op, catalog.ErrUnknownTopic)
+	}
+	return err
 }
 
 // AddPartitions implements [catalog.Topics].

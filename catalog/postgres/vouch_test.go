@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -54,6 +55,13 @@ func TestWritesThatOnlyShow(t *testing.T) {
 		},
 		"a topic": func() error {
 			_, err := c.CreateTopic(t.Context(), topic)
+			return err
+		},
+		"a deletion": func() error {
+			err := c.DeleteTopic(t.Context(), catalog.TopicID{2})
+			if errors.Is(err, catalog.ErrUnknownTopic) {
+				return nil
+			}
 			return err
 		},
 		"partitions": func() error {
