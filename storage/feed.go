@@ -244,7 +244,9 @@ func (t *term) readAll(ctx context.Context, tails []catalog.BrokerTail, asked ti
 		missed = !listed[epoch]
 	}
 	f.newest = newest
-	t.e.sawEpoch(newest)
+	if vouched {
+		t.e.sawEpoch(newest)
+	}
 	for epoch := range f.cursors {
 		if !listed[epoch] { // folded to its end, which we may not have seen
 			t.dropFolded(epoch, endOfTail)
