@@ -112,14 +112,16 @@ func hasOffsets(g *group.Group) bool {
 	return false
 }
 
-// CoordinatedLags tells the lag of all groups that this broker coordinates, in no order. With an error it tells what it can: the groups
-// of a shard that is being loaded are left out, and what could not be found out of a partition is -1.
+// CoordinatedLags tells the lag of all groups that this broker coordinates, in no order, in the partitions that they committed offsets
+// of. It does not tell who owns these: leaders assign what they like, also what there is not, and a scrape would go over all of it. With
+// an error it tells what it can: the groups of a shard that is being loaded are left out, and what could not be found out of a partition
+// is -1.
 func (b *Broker) CoordinatedLags(ctx context.Context) ([]GroupLag, error) {
 	if b.groups == nil {
 		return nil, nil
 	}
 	var all []GroupLag
-	err := b.groups.Each(ctx, func(g *group.Group) { all = append(all, positions(g, nil)) })
+	err := b.groups.Each(ctx, func(g *group.Group) { all = append(all, committed(g)) })
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("look at the groups: %w", err) // a shard may be at it yet
 	}
@@ -217,7 +219,18 @@ func (b *Broker) withGroup(ctx context.Context, id string, f func(*group.Group))
 	return nil
 }
 
-// positions are the partitions of a group with committed offsets and owners; high watermarks are filled in by addBacklogs.
+// committed are the partitions of a group with committed offsets, in no order; high watermarks are filled in by addBacklogs.
+func committed(g *group.Group) GroupLag {
+	out := GroupLag{Group: g.ID(), Kind: g.Kind(), State: g.Phase(), Members: g.MemberCount()}
+	for o := range g.Offsets() {
+		p := PartitionLag{Topic: o.Topic, Partition: o.Partition, Lag: unknownLag}
+		p.Committed = o.Offset
+		out.Partitions = append(out.Partitions, p)
+	}
+	return out
+}
+
+// positions are the partitions of a group with committed offsets or owners; high watermarks are filled in by addBacklogs.
 func positions(g *group.Group, keep func(string, int32) bool) GroupLag {
 	out := GroupLag{Group: g.ID(), Kind: g.Kind(), State: g.Phase()}
 	at := make(map[catalog.GroupPartition]int)
