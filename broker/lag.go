@@ -66,8 +66,8 @@ type GroupLag struct {
 	Partitions []PartitionLag // by topic, partition
 }
 
-// Lag tells the lag of one group in one partition. It is known of partitions that the group has committed an offset of, or a
-// member is assigned; of others Committed is -1. ErrNoGroup; the catalog's errors when the group's coordinator is another
+// Lag tells the lag of one group in one partition. It is known of partitions that the group has committed an offset of, and of those
+// there are that a member is assigned; of others Committed is -1. ErrNoGroup; the catalog's errors when the group's coordinator is another
 // broker. Safe for concurrent use.
 func (b *Broker) Lag(ctx context.Context, groupID, topic string, partition int32) (Lag, error) {
 	g, err := b.GroupLag(ctx, groupID, func(t string, p int32) bool { return t == topic && p == partition })
@@ -86,9 +86,10 @@ func (b *Broker) Lag(ctx context.Context, groupID, topic string, partition int32
 func (b *Broker) GroupLag(ctx context.Context, groupID string, keep func(topic string, partition int32) bool) (GroupLag, error) {
 	var out GroupLag
 	found := false
+	im := b.topics.load()
 	err := b.withGroup(ctx, groupID, func(g *group.Group) {
 		if _, ok := g.List(); ok || hasOffsets(g) {
-			out, found = positions(g, keep), true
+			out, found = positions(g, keep, im), true
 		}
 	})
 	if err == nil && !found {
@@ -230,8 +231,9 @@ func committed(g *group.Group) GroupLag {
 	return out
 }
 
-// positions are the partitions of a group with committed offsets or owners; high watermarks are filled in by addBacklogs.
-func positions(g *group.Group, keep func(string, int32) bool) GroupLag {
+// positions are the partitions of a group with committed offsets, or with owners if there are such partitions: a leader may assign
+// any number of others. High watermarks are filled in by addBacklogs.
+func positions(g *group.Group, keep func(string, int32) bool, im *image) GroupLag {
 	out := GroupLag{Group: g.ID(), Kind: g.Kind(), State: g.Phase()}
 	at := make(map[catalog.GroupPartition]int)
 	entry := func(p catalog.GroupPartition) *PartitionLag {
@@ -257,6 +259,11 @@ func positions(g *group.Group, keep func(string, int32) bool) GroupLag {
 	out.Members = len(members)
 	for i := range members {
 		for _, p := range members[i].Partitions {
+			if _, told := at[p]; !told {
+				if t := im.byName[p.Topic]; t == nil || !t.has(p.Partition) {
+					continue
+				}
+			}
 			if e := entry(p); e != nil {
 				e.Member = members[i].ID
 			}
