@@ -171,30 +171,49 @@ func (b *Broker) CountGroups(ctx context.Context) []GroupCount {
 	return out
 }
 
+// groupsAtOnce is how many groups are read from the catalog at a time: what it has of one may be megabytes.
+const groupsAtOnce = 100
+
 // Groups lists groups of the whole cluster with id > after, by id, at most limit, without their partitions, and the node id
 // of the coordinator of each, -1 for none.
 func (b *Broker) Groups(ctx context.Context, after string, limit int) ([]GroupLag, []int32, error) {
-	recs, err := b.cfg.Catalog.ReadGroups(ctx, -1, after, limit)
-	if err != nil {
-		return nil, nil, fmt.Errorf("list groups: %w", err)
-	}
-	out, nodes := make([]GroupLag, 0, len(recs)), make([]int32, 0, len(recs))
+	var out []GroupLag
+	var nodes []int32
 	fleet := b.fleet()
-	for i := range recs {
-		g := GroupLag{Group: recs[i].ID, Kind: recs[i].Kind, State: recs[i].Phase, Members: len(recs[i].Members)}
-		if b.groups != nil { // as it is now, if this broker knows
-			_ = b.groups.Read(ctx, g.Group, func(now *group.Group) {
-				if _, ok := now.List(); ok {
-					g.Kind, g.State, g.Members = now.Kind(), now.Phase(), len(now.Members())
-				}
-			})
+	for len(out) < limit {
+		n := min(limit-len(out), groupsAtOnce)
+		recs, err := b.cfg.Catalog.ReadGroups(ctx, -1, after, n)
+		if err != nil {
+			return nil, nil, fmt.Errorf("list groups: %w", err)
 		}
-		out = append(out, g)
-		shard := catalog.TopicPartition{Topic: lease.GroupsID, Partition: coordinator.ShardOf(g.Group, lease.GroupsPartitions)}
-		node, _ := b.leaderOf(fleet, shard)
-		nodes = append(nodes, node)
+		for i := range recs {
+			g, node := b.summary(ctx, fleet, &recs[i])
+			out, nodes, after = append(out, g), append(nodes, node), g.Group
+		}
+		if len(recs) < n {
+			break
+		}
 	}
 	return out, nodes, nil
+}
+
+// summary is what is told of a group in a list, and the node id of its coordinator.
+func (b *Broker) summary(ctx context.Context, fleet *fleet, rec *catalog.GroupRecord) (g GroupLag, node int32) {
+	g = GroupLag{Group: rec.ID, Kind: rec.Kind, State: rec.Phase, Members: len(rec.Members)}
+	if b.groups != nil { // as it is now, if this broker knows
+		now := g // not g itself: the shard may be at it yet when ctx ends
+		err := b.groups.Read(ctx, g.Group, func(m *group.Group) {
+			if _, ok := m.List(); ok {
+				now.Kind, now.State, now.Members = m.Kind(), m.Phase(), m.MemberCount()
+			}
+		})
+		if err == nil {
+			g = now
+		}
+	}
+	shard := catalog.TopicPartition{Topic: lease.GroupsID, Partition: coordinator.ShardOf(g.Group, lease.GroupsPartitions)}
+	node, _ = b.leaderOf(fleet, shard)
+	return g, node
 }
 
 // withGroup shows a group: its machine where this broker coordinates it, otherwise what the catalog has of it.

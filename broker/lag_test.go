@@ -1,12 +1,16 @@
 package broker
 
 import (
+	"context"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/streamhouse/streamhouse/catalog"
 )
 
 // What a leader assigns is any bytes of up to a megabyte a member, four for a partition that need not exist. Nobody who wants to know
@@ -49,4 +53,54 @@ func TestLagIsNotOfAllThatIsAssigned(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, one.Partitions, 1)
 	require.NotEmpty(t, one.Partitions[0].Member)
+}
+
+// pagedCatalog notes how many groups are asked for at a time.
+type pagedCatalog struct {
+	catalog.Catalog
+
+	most atomic.Int64
+}
+
+// ReadGroups implements [catalog.Groups].
+func (c *pagedCatalog) ReadGroups(ctx context.Context, shard int32, after string, limit int) ([]catalog.GroupRecord, error) {
+	if shard < 0 {
+		c.most.Store(max(c.most.Load(), int64(limit)))
+	}
+	return c.Catalog.ReadGroups(ctx, shard, after, limit)
+}
+
+// The catalog's rows have all that is known of members, up to a megabyte of each: a list, which says how many there are, holds few of
+// them at a time.
+func TestGroupsAreListedAFewAtATime(t *testing.T) {
+	paged := &pagedCatalog{}
+	tb := startGroups(t, quickGroups, func(c *Config) {
+		paged.Catalog = c.Catalog
+		c.Catalog = paged
+	})
+	tb.topic("t", 1)
+	tb.loaded()
+	c := tb.dial()
+	var want []string
+	for i := range 2*groupsAtOnce + 1 {
+		want = append(want, fmt.Sprintf("g%03d", i))
+		resp := ask(c, commitRequest(want[i], "t", 0, 0), 9).(*kmsg.OffsetCommitResponse)
+		require.Zero(t, resp.Topics[0].Partitions[0].ErrorCode)
+	}
+	list := func(after string, limit int) (ids []string) {
+		t.Helper()
+		groups, nodes, err := tb.Groups(t.Context(), after, limit)
+		require.NoError(t, err)
+		require.Len(t, nodes, len(groups))
+		for i := range groups {
+			ids = append(ids, groups[i].Group)
+		}
+		return ids
+	}
+	require.Equal(t, want, list("", 10_000))
+	require.Equal(t, want, list("", len(want)))
+	require.Equal(t, want[:2*groupsAtOnce], list("", 2*groupsAtOnce))
+	require.Equal(t, want[1:groupsAtOnce+2], list(want[0], groupsAtOnce+1))
+	require.Empty(t, list(want[len(want)-1], 10))
+	require.EqualValues(t, groupsAtOnce, paged.most.Load())
 }
