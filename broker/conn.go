@@ -123,11 +123,12 @@ func (c *conn) accept(fr frame) (r *request, err error) {
 	if err := c.decode(r); err != nil {
 		return nil, err
 	}
+	// Before anything is given back: should it panic, the reader gives all of it back.
+	c.b.follow(r)
 	if !r.api.pipelined { // only the record bytes of a Produce lie in the frame
 		c.frames.releaseMemory(&r.frame)
 	}
 	c.open.Add(1)
-	c.b.follow(r)
 	switch {
 	case r.api.changes:
 		c.changing.Add(1)

@@ -66,8 +66,8 @@ type GroupLag struct {
 	Partitions []PartitionLag // by topic, partition
 }
 
-// Lag tells the lag of one group in one partition. It is known of partitions that the group has committed an offset of, or a
-// member is assigned; of others Committed is -1. ErrNoGroup; the catalog's errors when the group's coordinator is another
+// Lag tells the lag of one group in one partition. It is known of partitions that the group has committed an offset of, and of those
+// there are that a member is assigned; of others Committed is -1. ErrNoGroup; the catalog's errors when the group's coordinator is another
 // broker. Safe for concurrent use.
 func (b *Broker) Lag(ctx context.Context, groupID, topic string, partition int32) (Lag, error) {
 	g, err := b.GroupLag(ctx, groupID, func(t string, p int32) bool { return t == topic && p == partition })
@@ -86,9 +86,10 @@ func (b *Broker) Lag(ctx context.Context, groupID, topic string, partition int32
 func (b *Broker) GroupLag(ctx context.Context, groupID string, keep func(topic string, partition int32) bool) (GroupLag, error) {
 	var out GroupLag
 	found := false
+	im := b.topics.load()
 	err := b.withGroup(ctx, groupID, func(g *group.Group) {
 		if _, ok := g.List(); ok || hasOffsets(g) {
-			out, found = positions(g, keep), true
+			out, found = positions(g, keep, im), true
 		}
 	})
 	if err == nil && !found {
@@ -112,14 +113,16 @@ func hasOffsets(g *group.Group) bool {
 	return false
 }
 
-// CoordinatedLags tells the lag of all groups that this broker coordinates, in no order. With an error it tells what it can: the groups
-// of a shard that is being loaded are left out, and what could not be found out of a partition is -1.
+// CoordinatedLags tells the lag of all groups that this broker coordinates, in no order, in the partitions that they committed offsets
+// of. It does not tell who owns these: leaders assign what they like, also what there is not, and a scrape would go over all of it. With
+// an error it tells what it can: the groups of a shard that is being loaded are left out, and what could not be found out of a partition
+// is -1.
 func (b *Broker) CoordinatedLags(ctx context.Context) ([]GroupLag, error) {
 	if b.groups == nil {
 		return nil, nil
 	}
 	var all []GroupLag
-	err := b.groups.Each(ctx, func(g *group.Group) { all = append(all, positions(g, nil)) })
+	err := b.groups.Each(ctx, func(g *group.Group) { all = append(all, committed(g)) })
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("look at the groups: %w", err) // a shard may be at it yet
 	}
@@ -168,30 +171,49 @@ func (b *Broker) CountGroups(ctx context.Context) []GroupCount {
 	return out
 }
 
+// groupsAtOnce is how many groups are read from the catalog at a time: what it has of one may be megabytes.
+const groupsAtOnce = 100
+
 // Groups lists groups of the whole cluster with id > after, by id, at most limit, without their partitions, and the node id
 // of the coordinator of each, -1 for none.
 func (b *Broker) Groups(ctx context.Context, after string, limit int) ([]GroupLag, []int32, error) {
-	recs, err := b.cfg.Catalog.ReadGroups(ctx, -1, after, limit)
-	if err != nil {
-		return nil, nil, fmt.Errorf("list groups: %w", err)
-	}
-	out, nodes := make([]GroupLag, 0, len(recs)), make([]int32, 0, len(recs))
+	var out []GroupLag
+	var nodes []int32
 	fleet := b.fleet()
-	for i := range recs {
-		g := GroupLag{Group: recs[i].ID, Kind: recs[i].Kind, State: recs[i].Phase, Members: len(recs[i].Members)}
-		if b.groups != nil { // as it is now, if this broker knows
-			_ = b.groups.Read(ctx, g.Group, func(now *group.Group) {
-				if _, ok := now.List(); ok {
-					g.Kind, g.State, g.Members = now.Kind(), now.Phase(), len(now.Members())
-				}
-			})
+	for len(out) < limit {
+		n := min(limit-len(out), groupsAtOnce)
+		recs, err := b.cfg.Catalog.ReadGroups(ctx, -1, after, n)
+		if err != nil {
+			return nil, nil, fmt.Errorf("list groups: %w", err)
 		}
-		out = append(out, g)
-		shard := catalog.TopicPartition{Topic: lease.GroupsID, Partition: coordinator.ShardOf(g.Group, lease.GroupsPartitions)}
-		node, _ := b.leaderOf(fleet, shard)
-		nodes = append(nodes, node)
+		for i := range recs {
+			g, node := b.summary(ctx, fleet, &recs[i])
+			out, nodes, after = append(out, g), append(nodes, node), g.Group
+		}
+		if len(recs) < n {
+			break
+		}
 	}
 	return out, nodes, nil
+}
+
+// summary is what is told of a group in a list, and the node id of its coordinator.
+func (b *Broker) summary(ctx context.Context, fleet *fleet, rec *catalog.GroupRecord) (g GroupLag, node int32) {
+	g = GroupLag{Group: rec.ID, Kind: rec.Kind, State: rec.Phase, Members: len(rec.Members)}
+	if b.groups != nil { // as it is now, if this broker knows
+		now := g // not g itself: the shard may be at it yet when ctx ends
+		err := b.groups.Read(ctx, g.Group, func(m *group.Group) {
+			if _, ok := m.List(); ok {
+				now.Kind, now.State, now.Members = m.Kind(), m.Phase(), m.MemberCount()
+			}
+		})
+		if err == nil {
+			g = now
+		}
+	}
+	shard := catalog.TopicPartition{Topic: lease.GroupsID, Partition: coordinator.ShardOf(g.Group, lease.GroupsPartitions)}
+	node, _ = b.leaderOf(fleet, shard)
+	return g, node
 }
 
 // withGroup shows a group: its machine where this broker coordinates it, otherwise what the catalog has of it.
@@ -217,8 +239,20 @@ func (b *Broker) withGroup(ctx context.Context, id string, f func(*group.Group))
 	return nil
 }
 
-// positions are the partitions of a group with committed offsets and owners; high watermarks are filled in by addBacklogs.
-func positions(g *group.Group, keep func(string, int32) bool) GroupLag {
+// committed are the partitions of a group with committed offsets, in no order; high watermarks are filled in by addBacklogs.
+func committed(g *group.Group) GroupLag {
+	out := GroupLag{Group: g.ID(), Kind: g.Kind(), State: g.Phase(), Members: g.MemberCount()}
+	for o := range g.Offsets() {
+		p := PartitionLag{Topic: o.Topic, Partition: o.Partition, Lag: unknownLag}
+		p.Committed = o.Offset
+		out.Partitions = append(out.Partitions, p)
+	}
+	return out
+}
+
+// positions are the partitions of a group with committed offsets, or with owners if there are such partitions: a leader may assign
+// any number of others. High watermarks are filled in by addBacklogs.
+func positions(g *group.Group, keep func(string, int32) bool, im *image) GroupLag {
 	out := GroupLag{Group: g.ID(), Kind: g.Kind(), State: g.Phase()}
 	at := make(map[catalog.GroupPartition]int)
 	entry := func(p catalog.GroupPartition) *PartitionLag {
@@ -244,6 +278,11 @@ func positions(g *group.Group, keep func(string, int32) bool) GroupLag {
 	out.Members = len(members)
 	for i := range members {
 		for _, p := range members[i].Partitions {
+			if _, told := at[p]; !told {
+				if t := im.byName[p.Topic]; t == nil || !t.has(p.Partition) {
+					continue
+				}
+			}
 			if e := entry(p); e != nil {
 				e.Member = members[i].ID
 			}

@@ -178,3 +178,27 @@ func TestATraceEndsWithAPanicOfTheReader(t *testing.T) {
 	tb.lines.await(t, "panic while serving")
 	require.Len(t, ts.ended, 0, "it ended twice")
 }
+
+// panicTracer panics when it is asked whether to follow a Fetch.
+type panicTracer struct{}
+
+func (panicTracer) Begin(r TracedRequest) Trace {
+	if r.API == "Fetch" {
+		panic("a defect of the tracer")
+	}
+	return nil
+}
+
+// A panic of the tracer costs the connection, and nothing else: the memory of the request, which most requests give back once they
+// are decoded, is given back once.
+func TestAPanicOfTheTracer(t *testing.T) {
+	tb := start(t, func(c *Config) { c.Tracer = panicTracer{} })
+	id := tb.topic("t", 1)
+	c := tb.dial()
+	c.send(fetchRequest("", id, 0), 13)
+	c.closed()
+	tb.lines.await(t, "panic while serving")
+	require.Zero(t, tb.Usage().RequestBytes)
+	resp := ask(tb.dial(), produceRequest("", id, 0, batchOf(t, batchSpec(), "v")), 13).(*kmsg.ProduceResponse)
+	require.Zero(t, resp.Topics[0].Partitions[0].ErrorCode)
+}

@@ -46,12 +46,15 @@ type PartitionLag struct {
 	Position *int64 `json:"position,omitempty"`
 }
 
-// ErrNoGroup is the error of a group that does not exist.
-var ErrNoGroup = errors.New("there is no such group")
+// ErrNoGroup is the error of a group that does not exist, and ErrNoName of a name that no group can have.
+var (
+	ErrNoGroup = errors.New("there is no such group")
+	ErrNoName  = errors.New("no group can have this id")
+)
 
 // Groups is what /v1/groups asks. Both methods are called concurrently and answer for all groups of the cluster.
 type Groups interface {
-	// Groups lists groups with id > after, by id, at most limit.
+	// Groups lists groups with id > after, by id, at most limit. ErrNoName.
 	Groups(ctx context.Context, after string, limit int) ([]GroupSummary, error)
 	// GroupLag tells the lag of one group in the partitions that keep chooses. ErrNoGroup.
 	GroupLag(ctx context.Context, group string, keep func(topic string, partition int32) bool) (GroupLag, error)
@@ -79,8 +82,13 @@ func (s *Server) handleGroups(mux *http.ServeMux) {
 			}
 			limit = n
 		}
-		groups, err := s.opts.Groups.Groups(r.Context(), r.URL.Query().Get("after"), limit)
-		if err != nil {
+		after := r.URL.Query().Get("after")
+		groups, err := s.opts.Groups.Groups(r.Context(), after, limit)
+		switch {
+		case errors.Is(err, ErrNoName):
+			writeJSON(w, http.StatusBadRequest, apiError{fmt.Sprintf("after %q: %v", after, ErrNoName)})
+			return
+		case err != nil:
 			s.failed(w, "list groups", err)
 			return
 		}

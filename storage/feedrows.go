@@ -150,7 +150,8 @@ func (t *term) forgetFolded(objs []*tailObject, added []catalog.PartitionState) 
 				b.add(p)
 			}
 			n, known := bytes[tp]
-			p.mu.bytes, p.mu.sized = p.mu.bytes+n, p.mu.sized && known
+			p.mu.sized = p.mu.sized && known
+			p.grownLocked(n)
 		}
 		over := p.mu.term == nil && len(p.mu.tail) == 0 && !p.mu.loaded
 		p.mu.Unlock()

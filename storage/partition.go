@@ -49,6 +49,7 @@ type partition struct {
 		epochs    []catalog.EpochStart
 		bytes     int64 // of the folded extents
 		sized     bool  // bytes is right: not after another broker folded something. See StoredBytes
+		asked     bool  // bytes was read since the keeper looked last: a change that it hears of now may be in it
 		rows      []cachedRow
 		path      path // of readers through what is in the store
 		// rowsStamp grows whenever something folded or rewritten is taken out, so that a slow load does not install what
@@ -120,7 +121,7 @@ func (p *partition) installLocked(st *catalog.PartitionState) {
 	p.foldTailLocked(st.LogEnd)
 	p.mu.logStart = max(p.mu.logStart, st.LogStart)
 	p.mu.hw = max(p.mu.hw, st.LogEnd)
-	p.mu.bytes, p.mu.sized = st.Bytes, true
+	p.mu.bytes, p.mu.sized, p.mu.asked = st.Bytes, true, true
 	p.mu.loaded, p.mu.loadedAt = true, time.Now()
 	p.joinLocked()
 }

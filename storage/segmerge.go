@@ -236,7 +236,7 @@ func (m *segMerge) swap(ctx context.Context) error {
 		if p := m.t.e.lookup(tp); p != nil {
 			p.mu.Lock()
 			p.dropRowsLocked()
-			p.mu.bytes += m.edit.BytesDelta[tp]
+			p.grownLocked(m.edit.BytesDelta[tp])
 			p.mu.Unlock()
 		}
 	}

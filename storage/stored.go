@@ -91,28 +91,49 @@ func (e *Engine) size(ctx context.Context, page []sizing, tell func(topic catalo
 			return nil, fmt.Errorf("read the sizes of %d partitions: %w", len(tps), translate(err))
 		}
 	}
-	bytes := make(map[catalog.TopicPartition]int64, len(states))
+	found := make(map[catalog.TopicPartition]*catalog.PartitionState, len(states))
 	for i := range states {
-		bytes[states[i].TopicPartition] = states[i].Bytes
+		found[states[i].TopicPartition] = &states[i]
 	}
 	for i := range page {
 		s := page[i]
 		p := s.p
 		p.mu.Lock()
-		n, found := bytes[p.tp]
+		st := found[p.tp]
 		current := p.mu.rowsStamp == s.stamp
 		switch {
 		case p.mu.term != s.term || p.mu.dropped:
 		case !p.mu.sized && !current && s.tries < sizeTries:
 			s.tries++
 			again = append(again, s)
-		default:
-			if !p.mu.sized {
-				p.mu.bytes, p.mu.sized = n, found && current
-			}
+		case p.mu.sized:
 			tell(p.tp.Topic, p.mu.bytes+p.mu.tailBytes)
+		case st == nil:
+			tell(p.tp.Topic, p.mu.tailBytes)
+		default:
+			tail := p.tailBytesLocked(st.LogEnd)
+			p.mu.bytes, p.mu.sized, p.mu.asked = st.Bytes, current && tail == p.mu.tailBytes, true
+			tell(p.tp.Topic, st.Bytes+tail)
 		}
 		p.mu.Unlock()
 	}
 	return again, nil
+}
+
+// grownLocked notes that the keeper changed how much is folded. What the catalog said meanwhile may have that, or not: it is asked again.
+func (p *partition) grownLocked(n int64) {
+	p.mu.bytes += n
+	p.mu.sized = p.mu.sized && !p.mu.asked
+}
+
+// tailBytesLocked is what of the tail lies behind the folded offsets, which may not be known to be folded yet.
+func (p *partition) tailBytesLocked(folded int64) int64 {
+	n := p.mu.tailBytes
+	for i := range p.mu.tail {
+		if p.mu.tail[i].end > folded {
+			break
+		}
+		n -= p.mu.tail[i].size()
+	}
+	return n
 }

@@ -146,7 +146,7 @@ func (t *term) learn(st *catalog.PartitionState) {
 	var b bell
 	p.mu.Lock()
 	if p.mu.sized && !t.ended.Load() { // else what was folded since may not be in it
-		p.mu.bytes = st.Bytes
+		p.mu.bytes, p.mu.asked = st.Bytes, false
 	}
 	if p.mu.loaded && !t.ended.Load() {
 		if st.LogStart > p.mu.logStart {
@@ -232,7 +232,7 @@ func (c *clipping) apply(ctx context.Context) error {
 		if p := c.t.e.lookup(tp); p != nil {
 			p.mu.Lock()
 			p.dropRowsLocked()
-			p.mu.bytes += n
+			p.grownLocked(n)
 			p.mu.Unlock()
 		}
 	}

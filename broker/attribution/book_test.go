@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -510,4 +511,24 @@ func TestEachRecordIsToldOnce(t *testing.T) {
 		sum += v
 	}
 	require.Equal(t, n, sum, "%v", total)
+}
+
+// A scrape that gives up while the catalog is away says nothing, and so must not keep the rounds after it from saying it.
+func TestTroubleIsToldAlsoAfterAScrapeThatGaveUp(t *testing.T) {
+	r := newRig(t, true)
+	var lines strings.Builder
+	r.cfg.Logger = slog.New(slog.NewTextHandler(&lines, nil))
+	r.waits = make(chan struct{})
+	r.fetch("c", 0, 1, 0)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	r.Look(ctx)
+	require.Empty(t, lines.String())
+
+	close(r.waits)
+	r.fails = errors.New("away")
+	r.Look(t.Context())
+	require.Equal(t, 1, strings.Count(lines.String(), "cannot find out"), lines.String())
+	r.Look(t.Context())
+	require.Equal(t, 1, strings.Count(lines.String(), "cannot find out"), "once")
 }

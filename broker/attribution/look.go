@@ -160,7 +160,10 @@ func (b *Book) readOthers(ctx context.Context, clients map[catalog.GroupClient]*
 			for _, name := range some {
 				clients[name].unread.Store(true)
 			}
-			if !b.look.failing && ctx.Err() == nil {
+			if ctx.Err() != nil {
+				return false // a scrape that gave up
+			}
+			if !b.look.failing {
 				b.cfg.Logger.Warn("cannot find out which groups clients read for; trying again", "error", err)
 			}
 			b.look.failing = true

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/streamhouse/streamhouse/broker"
+	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/metrics"
 )
 
@@ -89,6 +90,9 @@ func (g *groups) Groups(ctx context.Context, after string, limit int) ([]metrics
 	b := g.broker.Load()
 	if b == nil {
 		return nil, errNotStarted
+	}
+	if catalog.CheckGroupsAfter(after) != nil {
+		return nil, metrics.ErrNoName
 	}
 	list, nodes, err := b.Groups(ctx, after, limit)
 	if err != nil {

@@ -132,3 +132,14 @@ func TestWritesOfGroupsThatAreTriedAgainAreMeasured(t *testing.T) {
 	require.NoError(t, r.admin.CommitAllOffsets(t.Context(), "g", offsets))
 	require.Equal(t, after[retries], r.scrape()[retries])
 }
+
+// An id that no group can have is the fault of who asks.
+func TestGroupsAfterWhatIsNoName(t *testing.T) {
+	r := begin(t, settings(t, t.TempDir()))
+	for _, after := range []string{"%ff", "a%00b", strings.Repeat("x", 1025)} {
+		status, body := r.get("/v1/groups?after=" + after)
+		require.Equal(t, 400, status, body)
+	}
+	status, body := r.get("/v1/groups/%ff/lag")
+	require.Equal(t, 404, status, body)
+}
