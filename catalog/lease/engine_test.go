@@ -150,6 +150,7 @@ type engine struct {
 	wg      *sync.WaitGroup
 	flight  chan struct{} // capacity 1: an object in flight
 	begun   func(catalog.Heartbeat)
+	refuse  error // of Adopt, if not nil
 	again   func()
 
 	mu    sync.Mutex
@@ -223,6 +224,13 @@ func (e *engine) Acquire(ctx context.Context, tps []catalog.TopicPartition) erro
 }
 
 func (e *engine) Adopt(ctx context.Context, leases []catalog.Lease) error {
+	e.mu.Lock()
+	refuse := e.refuse
+	e.mu.Unlock()
+	if refuse != nil {
+		pause(ctx, loadTime)
+		return refuse
+	}
 	return e.install(ctx, leases)
 }
 

@@ -41,6 +41,7 @@ type sim struct {
 	twins   sync.Map     // nodes told that another process has their id
 	fences  sync.Map     // broker epochs fenced by managers; several may do so at once
 	moves   atomic.Int64 // partitions handed over
+	hooks   lease.Hooks  // Acquired and Adopted of brokers that start
 	links   uint64
 }
 
@@ -85,6 +86,7 @@ func (s *sim) start(id catalog.BrokerID) *node {
 	m, err := lease.New(lease.Config{
 		Catalog: n.link, Fleet: n.link, Partitions: n.engine, Logger: slog.New(slog.DiscardHandler),
 		Hooks: lease.Hooks{
+			Acquired: s.hooks.Acquired, Adopted: s.hooks.Adopted,
 			Superseded: func(catalog.Broker) { s.twins.Store(n, true) },
 			Fenced:     func(b catalog.Broker, _ catalog.FenceReason) { s.fences.Store(b.Epoch, true) },
 			HandedOver: func(partitions int, _ time.Duration, err error) {

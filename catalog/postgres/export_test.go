@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/pressly/goose/v3"
 
 	"github.com/streamhouse/streamhouse/catalog"
@@ -19,6 +20,26 @@ func WithTracer(o Options, t pgx.QueryTracer) Options {
 
 // Pulse reads the catalog's clock now.
 func (c *Catalog) Pulse(ctx context.Context) error { return c.pulse(ctx) }
+
+// Hold takes n connections of a pool, which is known by its name, and gives a function that gives them back.
+func (c *Catalog) Hold(ctx context.Context, name string, n int) (release func(), err error) {
+	of := map[string]*pool{"general": c.general, "urgent": c.urgent, "groups": c.groups}[name]
+	var conns []*pgxpool.Conn
+	release = func() {
+		for _, conn := range conns {
+			conn.Release()
+		}
+	}
+	for range n {
+		conn, err := of.Acquire(ctx)
+		if err != nil {
+			release()
+			return nil, err
+		}
+		conns = append(conns, conn)
+	}
+	return release, nil
+}
 
 // Statements that must stay quick with many rows, by name.
 var HotStatements = map[string]string{

@@ -240,6 +240,8 @@ type member struct {
 	id      string
 	gen     int32
 	session time.Duration
+
+	instance *string // makes it static
 }
 
 var host = group.Client{ID: "client", Host: "/127.0.0.1"}
@@ -256,7 +258,7 @@ func (m *member) join() error {
 	req := kmsg.NewPtrJoinGroupRequest()
 	req.Version, req.Group, req.ProtocolType, req.MemberID = 5, m.group, "consumer", m.id
 	req.SessionTimeoutMillis = int32(m.session.Milliseconds())
-	req.RebalanceTimeoutMillis = 60_000
+	req.RebalanceTimeoutMillis, req.InstanceID = 60_000, m.instance
 	p := kmsg.NewJoinGroupRequestProtocol()
 	p.Name, p.Metadata = "range", []byte{0, 1, 0, 0, 0, 1, 0, 1, 't', 0xff, 0xff, 0xff, 0xff}
 	req.Protocols = append(req.Protocols, p)
@@ -286,7 +288,7 @@ func (c codeError) Error() string {
 
 func (m *member) sync(r *kmsg.JoinGroupResponse) error {
 	req := kmsg.NewPtrSyncGroupRequest()
-	req.Version, req.Group, req.MemberID, req.Generation = 3, m.group, m.id, m.gen
+	req.Version, req.Group, req.MemberID, req.Generation, req.InstanceID = 3, m.group, m.id, m.gen, m.instance
 	for i := range r.Members {
 		a := kmsg.NewSyncGroupRequestGroupAssignment()
 		a.MemberID, a.MemberAssignment = r.Members[i].MemberID, []byte{0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff}

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/streamhouse/streamhouse/broker/group"
 	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/internal/bubble"
 )
@@ -57,5 +59,56 @@ func TestRebalancesAreTold(t *testing.T) {
 		require.Equal(t, "Empty", n.phase("g"))
 		n.stop()
 		require.Zero(t, shards)
+	})
+}
+
+// The reason is what the last note tells that tells any.
+func TestTheReasonIsInTheNotes(t *testing.T) {
+	for what, why := range map[string]Why{
+		"rebalance: a member joins":                                WhyMemberJoins,
+		"rebalance: a static member is back under another id":      WhyMemberJoins,
+		"rebalance: topics changed":                                WhyTopics,
+		"rebalance: a member subscribes to something else":         WhySubscription,
+		"rebalance: the leader joins again":                        WhySubscription,
+		"member removed: its session is over":                      WhySession,
+		"member removed: it did not sync in its rebalance timeout": WhyRebalanceTimeout,
+		"member removed: it leaves":                                WhyMemberLeaves,
+		"member left":                                              WhyMemberLeaves,
+		"the group becomes a classic group: the last member of the consumer protocol is gone": WhyProtocol,
+		"member turned away: the group is full":                                               WhyOther,
+		"something that has no word of its own":                                               WhyOther,
+	} {
+		require.Equal(t, why, whyOf([]group.Note{{What: what}}), what)
+		require.Equal(t, WhyProtocol, whyOf([]group.Note{{What: what}, {What: "the group becomes a consumer group"}}), what)
+	}
+	require.Equal(t, WhyOther, whyOf(nil))
+}
+
+// A static member comes back with the other protocol, as the last one: the group rebalances because it becomes a classic one.
+func TestAChangeOfTheProtocolIsTold(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		t.Helper()
+		var mu sync.Mutex
+		var told []string
+		n := newWorld(t).start(func(c *Config) {
+			c.Hooks.Rebalancing = func(kind catalog.GroupKind, why Why) {
+				mu.Lock()
+				defer mu.Unlock()
+				told = append(told, fmt.Sprintf("%s: %d", kind, why))
+			}
+		})
+		n.acquire()
+		beat := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+		beat.Version, beat.Group, beat.MemberID, beat.InstanceID = 1, "g", "m", new("one")
+		beat.RebalanceTimeoutMillis, beat.SubscribedTopicNames = 60_000, []string{"t"}
+		beat.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+		resp, err := n.ask("g", beat)
+		require.NoError(t, err)
+		require.Zero(t, resp.(*kmsg.ConsumerGroupHeartbeatResponse).ErrorCode)
+		one := n.member("g")
+		one.instance = new("one")
+		require.Equal(t, codeError(27), one.join(), "REBALANCE_IN_PROGRESS: it joins again")
+		require.Equal(t, []string{fmt.Sprintf("consumer: %d", WhyMemberJoins), fmt.Sprintf("classic: %d", WhyProtocol)}, told)
+		n.stop()
 	})
 }

@@ -132,6 +132,13 @@ func TestWhyGroupsRebalanceIsMeasured(t *testing.T) {
 	require.Empty(t, counted(r.scrape(), "classic"))
 }
 
+// Lag that cannot be told is counted as such: here all shards are being read, again and again.
+func TestLagThatCannotBeToldIsMeasured(t *testing.T) {
+	r := beginHindered(t, settings(t, t.TempDir()), catfaulty.Fault{Op: catfaulty.OpReadGroups, Count: 1 << 30, Kind: catfaulty.Refuse})
+	r.eventually("a scrape without all groups", func(s samples) bool { return s[`consumer_lag_errors_total`] > 0 })
+	require.Contains(t, r.log.String(), "cannot tell the lag of all groups")
+}
+
 // Commits are counted by partition and outcome, and show in the lag; positions of who commits nothing show, too; and reads
 // of shards that fail are counted beside those that do not.
 func TestOffsetsAndLoadsAreMeasured(t *testing.T) {

@@ -149,6 +149,7 @@ func TestRewritesThatFailAreMeasured(t *testing.T) {
 	require.Positive(t, s[runs("hot", "ok")])
 	require.Positive(t, s[`merge_objects_total{kind="hot"}`])
 	require.Positive(t, s[`merge_bytes_total{kind="hot"}`])
+	require.Positive(t, s[`merge_duration_seconds_sum{kind="hot"}`])
 	require.Zero(t, s[`sweep_objects_failed_total{kind="orphan"}`])
 	require.Zero(t, s[`sweep_objects_failed_total{kind="superseded"}`])
 	r.eventually("segments are merged", func(s samples) bool {
@@ -156,6 +157,10 @@ func TestRewritesThatFailAreMeasured(t *testing.T) {
 		require.NoError(t, r.engine.Tidy(t.Context()))
 		return s[runs("segment", "ok")] > 0
 	})
+	s = r.scrape()
+	for _, name := range []string{"merge_objects_total", "merge_bytes_total", "merge_duration_seconds_sum"} {
+		require.Positive(t, s[name+`{kind="segment"}`], name)
+	}
 	require.NoError(t, r.catalog.Verify())
 	require.NoError(t, r.store.Verify())
 }

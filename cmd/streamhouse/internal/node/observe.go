@@ -288,9 +288,12 @@ func (o *observer) s3Hooks() s3.Hooks {
 	}
 }
 
+// pooled is a catalog that has connection pools.
+type pooled interface{ PoolStats() []postgres.PoolStats }
+
 // poolsSeen takes over what the catalog's connection pools tell of themselves, if it has any.
 func (o *observer) poolsSeen(cat catalog.Catalog) {
-	pg, ok := cat.(*postgres.Catalog)
+	pg, ok := cat.(pooled)
 	if !ok {
 		return
 	}
