@@ -35,7 +35,6 @@ func (n *node) member(groupID string) *member {
 
 func TestGroupsMoveWithTheirShards(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		a := w.start(nil)
 		m := a.member("g")
@@ -66,7 +65,6 @@ func TestGroupsMoveWithTheirShards(t *testing.T) {
 
 func TestCommitsGatherWhileOneIsInFlight(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()
@@ -101,7 +99,6 @@ func TestCommitsGatherWhileOneIsInFlight(t *testing.T) {
 
 func TestGroupsOfAShardShareStatements(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		n := w.start(func(c *Config) { c.MaxChanges = 10 })
 		n.acquire()
@@ -125,7 +122,6 @@ func TestGroupsOfAShardShareStatements(t *testing.T) {
 
 func TestNobodyIsThrownOutForAnOutageOfTheCatalog(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()
@@ -160,7 +156,6 @@ func TestNobodyIsThrownOutForAnOutageOfTheCatalog(t *testing.T) {
 
 func TestAMemberWhoseAnswerIsHeldUpKeepsItsMembership(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()
@@ -195,7 +190,6 @@ func membersOf(t *testing.T, n *node, id string) (ids []string) {
 
 func TestNobodyIsThrownOutForAStopOfTheProcess(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()
@@ -222,7 +216,6 @@ func TestNobodyIsThrownOutForAStopOfTheProcess(t *testing.T) {
 
 func TestALeaseThatIsNotTrustedSuspendsTheShard(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()
@@ -251,7 +244,6 @@ func TestALeaseThatIsNotTrustedSuspendsTheShard(t *testing.T) {
 
 func TestAFencedCoordinatorServesAgainUnderItsNextLease(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()
@@ -277,7 +269,6 @@ func TestAFencedCoordinatorServesAgainUnderItsNextLease(t *testing.T) {
 
 func TestLoadingIsTold(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		gate := make(chan struct{})
 		n := w.start(nil, faulty.Fault{Op: faulty.OpReadGroups, Count: 3, Kind: faulty.Slow, Gate: gate})
@@ -292,7 +283,6 @@ func TestLoadingIsTold(t *testing.T) {
 
 func TestAnAbandonedJoinLeavesNothingBehind(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()
@@ -321,7 +311,6 @@ func TestAnAbandonedJoinLeavesNothingBehind(t *testing.T) {
 
 func TestRequestsBeyondTheBoundAreRefused(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		n := w.start(func(c *Config) { c.MaxGroups, c.MaxWaiting = 5, 20 })
 		n.acquire()
@@ -353,7 +342,6 @@ func TestRequestsBeyondTheBoundAreRefused(t *testing.T) {
 
 func TestGroupsThatAreGoneAreForgotten(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()
@@ -376,7 +364,6 @@ func TestGroupsThatAreGoneAreForgotten(t *testing.T) {
 
 func TestStopAnswersWhatWaits(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()

@@ -17,7 +17,6 @@ import (
 func life(t *testing.T, fault *faulty.Fault) (calls map[faulty.Op]int) {
 	t.Helper()
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		var faults []faulty.Fault
 		if fault != nil {
@@ -122,7 +121,6 @@ func (b *badMachine) Step(now time.Time, e group.Event) group.Effects {
 
 func TestAChangeThatCannotBeWrittenDoesNotStopTheShard(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		bad := besides("g")
 		n := w.start(func(c *Config) {
@@ -151,7 +149,6 @@ func TestAChangeThatCannotBeWrittenDoesNotStopTheShard(t *testing.T) {
 
 func TestAGroupThatDoesNotDecodeIsRefusedAndKept(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()

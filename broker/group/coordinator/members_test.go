@@ -33,7 +33,6 @@ func (n *node) taken() (groups map[string]int, whole, led []int32) {
 
 func TestMembersAreTold(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		var rung atomic.Int32
 		follow := func(c *Config) { c.Hooks.Members = func() { rung.Add(1) } }
@@ -100,7 +99,6 @@ func TestMembersAreTold(t *testing.T) {
 // Who asks may give up, as a scrape whose client hangs up: nothing is lost of what changed, and no shard looks lost.
 func TestMembersAreToldToWhoeverGaveUp(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		n := w.start(func(c *Config) { c.Hooks.Members = func() {} })
 		n.acquire()
@@ -131,7 +129,6 @@ func TestMembersAreToldToWhoeverGaveUp(t *testing.T) {
 // Without anybody who asks nothing is kept.
 func TestMembersNobodyAsksFor(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		n := w.start(nil)
 		n.acquire()

@@ -61,8 +61,8 @@ const (
 )
 
 // observe tells the hooks of rebalances that began or ended in a step, and the log what is worth a line for who looks for it. A
-// rebalance begins when a classic group waits for its members to join, or a consumer group has a new epoch; it ends when
-// the group is stable.
+// rebalance begins when a classic group waits for its members to join or does not have to, or a consumer group has a new epoch;
+// it ends when the group is stable.
 func (s *shard) observe(e *entry, notes []group.Note, now time.Time) {
 	g, ok := e.m.(*group.Group)
 	if !ok {
@@ -73,9 +73,9 @@ func (s *shard) observe(e *entry, notes []group.Note, now time.Time) {
 	}
 	was := e.course
 	e.phase, e.epoch = g.Phase(), g.Epoch()
-	begins := e.phase == phasePreparing && was.phase != phasePreparing
-	if g.Kind() == catalog.GroupConsumer {
-		begins = e.epoch != was.epoch && g.HasMembers()
+	begins := e.epoch != was.epoch && g.HasMembers()
+	if g.Kind() == catalog.GroupClassic { // one that all joined in the same step has its new generation already
+		begins = was.phase != phasePreparing && (begins || e.phase == phasePreparing)
 	}
 	h := &s.c.cfg.Hooks
 	if begins {

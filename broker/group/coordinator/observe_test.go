@@ -17,7 +17,6 @@ import (
 // Rebalances are told with why they began, and how long they took.
 func TestRebalancesAreTold(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		w := newWorld(t)
 		var mu sync.Mutex
 		var told []string
@@ -44,6 +43,9 @@ func TestRebalancesAreTold(t *testing.T) {
 		one := n.member("g")
 		require.NoError(t, one.join())
 		is(fmt.Sprintf("classic begins: %d", WhyMemberJoins), "classic stable after 0s")
+
+		require.NoError(t, one.join())
+		is(fmt.Sprintf("classic begins: %d", WhySubscription), "classic stable after 0s") // begun and joined by all in one step
 
 		// The second one waits for the first, which is dead: the rebalance takes until its session ends.
 		two := n.member("g")
@@ -87,7 +89,6 @@ func TestTheReasonIsInTheNotes(t *testing.T) {
 // A static member comes back with the other protocol, as the last one: the group rebalances because it becomes a classic one.
 func TestAChangeOfTheProtocolIsTold(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		t.Helper()
 		var mu sync.Mutex
 		var told []string
 		n := newWorld(t).start(func(c *Config) {
