@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -317,6 +318,62 @@ func TestTopicsAboveTheLimitFold(t *testing.T) {
 	m.DropTopic("second")
 	require.InDelta(t, 1, testutil.ToFloat64(m.series.foldedTopics), 0)
 	require.InDelta(t, 2000, testutil.ToFloat64(m.Producer.Topic("third").bytes), 0)
+}
+
+// pendingOfAll is what folded topics have pending together.
+func pendingOfAll(m *Metrics) float64 {
+	return testutil.ToFloat64(m.Producer.pendingRecord.WithLabelValues("", ""))
+}
+
+// A topic that is deleted with batches in flight takes them out of what the folded topics share, whatever becomes of them.
+func TestADeletedFoldedTopicLeavesNothingPending(t *testing.T) {
+	m := New(Options{MaxTopics: 1})
+	m.Producer.Topic("first")
+	stays := m.Producer.Topic("stays").Partition(0)
+	stays.Pending(3)
+	gone := m.Producer.Topic("gone")
+	zero, one := gone.Partition(0), gone.Partition(1)
+	zero.Pending(5)
+	one.Pending(7)
+	one.Pending(-1)
+	require.InDelta(t, 14, pendingOfAll(m), 0)
+
+	m.DropTopic("gone")
+	require.InDelta(t, 3, pendingOfAll(m), 0, "its batches are never told of again")
+	zero.Pending(-5)
+	require.InDelta(t, 3, pendingOfAll(m), 0, "or discarded later")
+	one.Pending(2)
+	require.InDelta(t, 3, pendingOfAll(m), 0, "or appended by who has a handle yet")
+
+	again := m.Producer.Topic("gone").Partition(0)
+	again.Pending(4)
+	require.InDelta(t, 7, pendingOfAll(m), 0, "a topic of the same name counts anew")
+	one.Pending(-8)
+	again.Pending(-4)
+	stays.Pending(-3)
+	require.InDelta(t, 0, pendingOfAll(m), 0)
+}
+
+// Whichever of updates and the deletion comes first.
+func TestAFoldedTopicIsDeletedWhileBatchesComeAndGo(t *testing.T) {
+	m := New(Options{MaxTopics: 1})
+	m.Producer.Topic("first")
+	m.Producer.Topic("stays").Partition(0)
+	for range 50 {
+		p := m.Producer.Topic("gone").Partition(0)
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				for range 20 {
+					p.Pending(2)
+					p.Pending(-1)
+				}
+			})
+		}
+		wg.Go(func() { m.DropTopic("gone") })
+		wg.Wait()
+		require.InDelta(t, 0, pendingOfAll(m), 0)
+	}
 }
 
 func TestTheZeroMetricsAndNilRecordersDoNothing(t *testing.T) {

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -61,6 +62,9 @@ func (p *Producer) Topic(topic string) *TopicProducer {
 			batchRecords: p.batchRecords.WithLabelValues(ts.label),
 			batchBytes:   p.batchBytes.WithLabelValues(ts.label),
 		}
+		if ts.label == "" {
+			t.folded = &foldedPending{shared: p.pendingRecord.WithLabelValues("", "")}
+		}
 		t.errors = newCounterSet(func(name string) prometheus.Counter {
 			p.series.mu.Lock()
 			defer p.series.mu.Unlock()
@@ -100,6 +104,7 @@ type TopicProducer struct {
 	batchRecords prometheus.Observer
 	batchBytes   prometheus.Observer
 	errors       *counterSet
+	folded       *foldedPending // nil: the topic has series of its own
 
 	partitions partitionHandles[PartitionProducer] // guarded by series.mu of the parent
 }
@@ -113,6 +118,7 @@ func (t *TopicProducer) Partition(partition int32) *PartitionProducer {
 		return &PartitionProducer{
 			records: t.parent.records.WithLabelValues(t.series.label, label),
 			pending: t.parent.pendingRecord.WithLabelValues(t.series.label, label),
+			folded:  t.folded,
 		}
 	})
 }
@@ -159,16 +165,56 @@ func (t *TopicProducer) Error(name string) {
 	}
 }
 
+// leave takes what is pending of the topic out of the series that folded topics share: it is dropped.
+func (t *TopicProducer) leave() {
+	if t != nil && t.folded != nil {
+		t.folded.leave()
+	}
+}
+
 // PartitionProducer records the Produce path of one partition.
 type PartitionProducer struct {
 	records prometheus.Counter
 	pending prometheus.Gauge
+	folded  *foldedPending // of the topic; nil: it has series of its own
 }
 
 // Pending moves the number of records appended and not yet committed: up by n at append, down when they are committed
 // or discarded.
 func (p *PartitionProducer) Pending(n int) {
-	if p != nil {
+	switch {
+	case p == nil:
+	case p.folded != nil:
+		p.folded.add(n)
+	default:
 		p.pending.Add(float64(n))
 	}
+}
+
+// foldedPending is one topic's part of the gauge that folded topics share. A topic that is deleted with batches in flight
+// is told no more of them, or of some only: what it has put into the gauge would stay there for ever.
+type foldedPending struct {
+	shared prometheus.Gauge
+
+	mu struct {
+		sync.Mutex
+		sum  int
+		gone bool // the topic was dropped: handles that are left count nothing
+	}
+}
+
+func (f *foldedPending) add(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.mu.gone {
+		f.mu.sum += n
+		f.shared.Add(float64(n))
+	}
+}
+
+func (f *foldedPending) leave() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.shared.Sub(float64(f.mu.sum))
+	f.mu.sum, f.mu.gone = 0, true
 }

@@ -139,6 +139,7 @@ func (s *series) dropTopic(topic string) {
 	t.consumer.unfoldLocked()
 	if t.label == "" && topic != "" {
 		s.foldedTopics.Dec()
+		t.producer.leave()
 		t.cost.leaveLocked()
 		return // the shared series stay: other topics are in them
 	}

@@ -27,14 +27,17 @@ const (
 	readyTimeout       = 2 * time.Second
 )
 
+var errReadyLate = fmt.Errorf("check readiness: no answer within %v", readyTimeout)
+
 // ServerOptions configure [NewServer].
 type ServerOptions struct {
 	// Addr is where to listen, host:port; port 0 picks a free one.
 	Addr string
 	// Metrics is what /metrics exposes. Nil or the zero value: it answers 404.
 	Metrics *Metrics
-	// Ready says why the broker does not serve, or nil when it does. It is called for every /ready and every scrape that is not refused,
-	// possibly at the same time, with a context that ends after two seconds; an answer later than that is "not ready".
+	// Ready says why the broker does not serve, or nil when it does. It is called for every /ready that comes while none is at
+	// work, and for every scrape that is not refused, possibly at the same time, with a context that ends after two seconds; an answer
+	// later than that is "not ready".
 	// Nil means always ready.
 	Ready func(ctx context.Context) error
 	// Scrape is called before each scrape, to bring up to date what is not all the time, with a context that ends after two seconds.
@@ -51,6 +54,7 @@ type ServerOptions struct {
 // Server serves /health, /ready, /metrics and, when asked, /v1/groups and /debug/pprof.
 type Server struct {
 	opts     ServerOptions
+	ready    readiness
 	http     *http.Server
 	listener net.Listener
 	served   chan struct{} // closed when Serve has returned
@@ -112,8 +116,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return errors.Join(s.serveErr, err)
 }
 
-// check asks whether the broker serves, and bounds how long the answer may take even when the function ignores its
-// context.
+// check asks for a scrape whether the broker serves, and bounds how long the answer may take even when the function ignores its
+// context. Scrapes do not share a check with /ready: it also brings up to date what they show, and there are few at a time.
 func (s *Server) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -123,7 +127,7 @@ func (s *Server) check(ctx context.Context) error {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("check readiness: no answer within %v", readyTimeout)
+		return errReadyLate
 	}
 }
 
@@ -136,7 +140,7 @@ func (s *Server) handler() http.Handler {
 		writeText(w, http.StatusOK, "ok\n")
 	})
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, r *http.Request) {
-		if err := s.check(r.Context()); err != nil {
+		if err := s.ready.ask(r.Context(), s.opts.Ready); err != nil {
 			writeText(w, http.StatusServiceUnavailable, "not ready: "+err.Error()+"\n")
 			return
 		}

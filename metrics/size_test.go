@@ -109,8 +109,12 @@ func updates(m *Metrics) map[string]func() {
 	api := m.Agent.API("Produce")
 	op := m.Store.Op("put")
 	cost := m.Cost.Topic("orders")
+	few := New(Options{MaxTopics: 1})
+	few.Producer.Topic("orders")
+	folded := few.Producer.Topic("above").Partition(0)
 	return map[string]func(){
 		"Pending":       func() { pp.Pending(10) },
+		"PendingFolded": func() { folded.Pending(10) },
 		"Sent":          func() { tp.Sent(pp, 10, 1000) },
 		"Batch":         func() { tp.Batch(10, 1000) },
 		"SendDuration":  func() { tp.SendDuration(3*time.Millisecond, "") },

@@ -73,6 +73,9 @@ const (
 	requestGet = "get"
 )
 
+// Calm implements [objstore.Calmer]: it is as the wrapped store says.
+func (s *accountedStore) Calm() bool { return objstore.Calm(s.Store) }
+
 // Put implements [objstore.Store].
 func (s *accountedStore) Put(ctx context.Context, key string, body objstore.Body) error {
 	err := s.Store.Put(ctx, key, body)

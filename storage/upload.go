@@ -85,7 +85,7 @@ type try struct {
 }
 
 // put stores the object and returns under which key. Where the configuration allows it, a PUT that takes long gets a second
-// one beside it, and the faster of the two counts.
+// one beside it, unless the store asks to slow down, and the faster of the two counts.
 func (u *uploader) put(ctx context.Context) (key string, err error) {
 	e := u.t.e
 	if !e.cfg.HedgeUploads {
@@ -104,7 +104,8 @@ func (u *uploader) put(ctx context.Context) (key string, err error) {
 		return u.settle(first)
 	case <-timer.C:
 	}
-	if !e.uploads.Take() {
+	// Asked now, not before: a PUT may be slow since the store has just begun to make all wait.
+	if !objstore.Calm(e.cfg.Store) || !e.uploads.Take() {
 		<-first.done
 		return u.settle(first)
 	}

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/streamhouse/streamhouse/catalog"
 	"github.com/streamhouse/streamhouse/internal/bubble"
 	"github.com/streamhouse/streamhouse/storage/objstore"
 	"github.com/streamhouse/streamhouse/storage/segment"
@@ -20,6 +22,8 @@ import (
 type scriptedStore struct {
 	objstore.Store
 	put func(ctx context.Context, attempt int, store func() error) error
+
+	pressed atomic.Bool // the backend asks to slow down
 
 	mu      sync.Mutex
 	damaged []string // stored bytes were not those whose checksum was promised
@@ -49,6 +53,9 @@ func (s *scriptedStore) Put(ctx context.Context, key string, body objstore.Body)
 	})
 }
 
+// Calm implements [objstore.Calmer].
+func (s *scriptedStore) Calm() bool { return !s.pressed.Load() }
+
 // count notes n more PUTs under way, and returns how many are.
 func (s *scriptedStore) count(n int) int {
 	s.mu.Lock()
@@ -77,6 +84,7 @@ func hedged(t *testing.T, test func(w *world, s *scriptedStore, e *Engine, races
 		e := w.open(func(c *Config) {
 			c.HedgeUploads, c.TailCacheBytes = true, 1
 			c.Hooks.Hedged = func(won bool) { races = append(races, won) }
+			c.Hooks.Requested = func(string, catalog.TopicID, float64, float64) {} // as brokers do: the engine wraps the store for it
 		})
 		for i := range 50 {
 			require.NoError(t, w.produce(t.Context(), e, w.logs[0], value(0, i, 500)))
@@ -125,6 +133,38 @@ func TestHedgedUploadThatHangs(t *testing.T) {
 		<-time.After(time.Second)
 		require.Len(t, objects(t, s.Store), stored+1)
 		w.check(t.Context(), e)
+	})
+}
+
+// TestUploadWhileTheStoreAsksToSlowDown: a PUT is slow since it waits, and a second one would be one more that the store has not
+// asked for. Once that is over, slow PUTs get a second one as before.
+func TestUploadWhileTheStoreAsksToSlowDown(t *testing.T) {
+	hedged(t, func(w *world, s *scriptedStore, e *Engine, races *[]bool) {
+		t := w.t // of the bubble
+		s.put = func(_ context.Context, attempt int, store func() error) error {
+			if attempt == 1 {
+				s.pressed.Store(true) // found out by this PUT
+				<-time.After(time.Second)
+			}
+			return store()
+		}
+		for i := range 3 {
+			require.NoError(t, w.produce(t.Context(), e, w.logs[0], value(0, 50+i, 500)))
+		}
+		require.Empty(t, *races)
+		require.Equal(t, 1, s.most)
+		require.Empty(t, attempts(t, s.Store))
+
+		s.put = func(_ context.Context, attempt int, store func() error) error {
+			if attempt == 1 {
+				s.pressed.Store(false)
+				<-time.After(10 * time.Second)
+			}
+			return store()
+		}
+		require.NoError(t, w.produce(t.Context(), e, w.logs[0], value(0, 53, 500)))
+		require.Equal(t, []bool{true}, *races)
+		<-time.After(10 * time.Second) // the first
 	})
 }
 

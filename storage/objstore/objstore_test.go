@@ -11,7 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/storage/objstore"
+	"github.com/streamhouse/streamhouse/storage/objstore/faulty"
 	"github.com/streamhouse/streamhouse/storage/objstore/memory"
+	"github.com/streamhouse/streamhouse/storage/objstore/metered"
+	"github.com/streamhouse/streamhouse/storage/objstore/retry"
+	"github.com/streamhouse/streamhouse/storage/objstore/slow"
 )
 
 func TestChecksumIsThatOfTheConcatenation(t *testing.T) {
@@ -115,4 +119,31 @@ func TestSettleNeverGuesses(t *testing.T) {
 	require.Zero(t, outcome)
 	require.Equal(t, []string{"unknown", "stored", "absent", "foreign"},
 		[]string{outcome.String(), objstore.Stored.String(), objstore.Absent.String(), objstore.Foreign.String()})
+}
+
+// pressed is a store whose backend may ask to slow down.
+type pressed struct {
+	objstore.Store
+
+	calm bool
+}
+
+func (p *pressed) Calm() bool { return p.calm }
+
+func TestCalmIsPassedOn(t *testing.T) {
+	for name, wrap := range map[string]func(objstore.Store) objstore.Store{
+		"faulty":  func(s objstore.Store) objstore.Store { return faulty.New(s, nil) },
+		"metered": func(s objstore.Store) objstore.Store { return metered.New(s, metered.Hooks{}) },
+		"retry":   func(s objstore.Store) objstore.Store { return retry.New(s, retry.Policy{}) },
+		"slow":    func(s objstore.Store) objstore.Store { return slow.New(s, slow.Latency{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inner := &pressed{Store: memory.New(), calm: true}
+			outer := wrap(inner)
+			require.True(t, objstore.Calm(outer))
+			inner.calm = false
+			require.False(t, objstore.Calm(outer))
+			require.True(t, objstore.Calm(wrap(memory.New())), "a store that does not know")
+		})
+	}
 }

@@ -42,6 +42,9 @@ func New(inner objstore.Store, plan *Plan) *Store {
 	return &Store{inner: inner, plan: plan, crashed: make(chan struct{})}
 }
 
+// Calm implements [objstore.Calmer]: it is as the wrapped store says.
+func (s *Store) Calm() bool { return objstore.Calm(s.inner) }
+
 // Crash takes the store away now.
 func (s *Store) Crash() {
 	s.mu.Lock()

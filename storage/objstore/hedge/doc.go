@@ -6,6 +6,8 @@
 // for a tenth of a second one, so that a store that got slow as a whole gets at most a tenth more of work; after a failure
 // the savings are gone.
 //
+// While a store asks to slow down, who hedges sends no second request, whatever the Meter says (objstore.Calm).
+//
 // The package knows neither stores nor requests: GETs are hedged where they are sent (package s3), PUTs where the key is
 // chosen, for a second PUT needs another key (package storage).
 package hedge

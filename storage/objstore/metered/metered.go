@@ -68,6 +68,9 @@ func New(inner objstore.Store, hooks Hooks) *Store {
 	return &Store{inner: inner, hooks: hooks}
 }
 
+// Calm implements [objstore.Calmer]: it is as the wrapped store says.
+func (s *Store) Calm() bool { return objstore.Calm(s.inner) }
+
 func (s *Store) measure(e *Event, call func() error) error {
 	s.hooks.Start(e.Op)
 	start := time.Now()

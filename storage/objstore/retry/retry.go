@@ -73,6 +73,9 @@ func New(inner objstore.Store, policy Policy) *Store {
 	return &Store{inner: inner, policy: policy.withDefaults()}
 }
 
+// Calm implements [objstore.Calmer]: it is as the wrapped store says.
+func (s *Store) Calm() bool { return objstore.Calm(s.inner) }
+
 // run calls step until it returns nil, an error that is final, or the budget is used up.
 func (s *Store) run(ctx context.Context, op string, step func() error) error {
 	start, noSpace, backoff := time.Now(), 0, s.policy.Initial

@@ -212,7 +212,7 @@ func (s *Store) second(r *race, name string, off, size int64) {
 		return // as many requests as may be are under way: more would not help
 	}
 	defer func() { <-s.slots }()
-	if !s.hedge.Take() {
+	if !s.Calm() || !s.hedge.Take() { // the gate may have closed meanwhile
 		return
 	}
 	a := s.begin(r.first.parent, opGet, size)

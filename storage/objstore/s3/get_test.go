@@ -191,6 +191,30 @@ func TestHedge(t *testing.T) {
 	require.Empty(t, e.retried())
 }
 
+// TestNoHedgeOnceThrottled: the server asks to slow down while a GET takes long. A second one would go through the closed gate.
+func TestNoHedgeOnceThrottled(t *testing.T) {
+	const slow = 500 * time.Millisecond // what GETs take before a second one is sent
+	var s *Store
+	var slowly atomic.Bool
+	var gets atomic.Int32
+	s, _ = throughProxy(t, nil, func(p *proxy, kind string, _ int, w http.ResponseWriter, r *http.Request) {
+		if kind == http.MethodGet && slowly.Load() {
+			gets.Add(1)
+			s.pacer.throttled(time.Now(), 0) // as an answer to another call does
+			<-time.After(2 * slow)
+		}
+		p.pass(w, r)
+	})
+	data := random(1, 1000)
+	require.NoError(t, s.Put(t.Context(), "throttled", objstore.NewBody(data)))
+	for range 128 {
+		s.hedge.Took(int64(len(data)), slow)
+	}
+	slowly.Store(true)
+	require.NoError(t, s.GetRange(t.Context(), "throttled", 0, make([]byte, len(data))))
+	require.EqualValues(t, 1, gets.Load())
+}
+
 // TestHeadComputes: a server that keeps no checksums.
 func TestHeadComputes(t *testing.T) {
 	s, e := throughProxy(t, nil, func(p *proxy, _ string, _ int, w http.ResponseWriter, r *http.Request) {

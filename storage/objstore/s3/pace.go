@@ -138,6 +138,9 @@ func (p *pacer) turn(now time.Time, due *time.Time) (wait time.Duration, early <
 	return next.Sub(now), p.mu.early
 }
 
+// Calm implements [objstore.Calmer]: the last time that calls had to wait is long over.
+func (s *Store) Calm() bool { return s.pacer.calm(time.Now()) }
+
 // calm tells whether the last gate is long open.
 func (p *pacer) calm(now time.Time) bool {
 	p.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/internal/bubble"
+	"github.com/streamhouse/streamhouse/storage/objstore"
 )
 
 // However long a server was in trouble, and whether it refused all or half of the calls, all who wait go through soon after it
@@ -82,5 +83,21 @@ func TestTheGateKeepsRetryAfter(t *testing.T) {
 		}
 		wg.Wait()
 		require.Less(t, time.Since(began), 5*time.Second)
+	})
+}
+
+// Who decides over second requests outside of the store is told what the gate tells second GETs.
+func TestAStoreIsCalmLongAfterItsLastGate(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := &Store{}
+		require.True(t, objstore.Calm(s))
+		closed := s.pacer.throttled(time.Now(), 2*time.Second)
+		require.False(t, objstore.Calm(s))
+		<-time.After(closed)
+		require.False(t, objstore.Calm(s), "the gate has opened just now")
+		<-time.After(calmAfter)
+		require.False(t, objstore.Calm(s))
+		<-time.After(time.Millisecond)
+		require.True(t, objstore.Calm(s))
 	})
 }

@@ -291,6 +291,7 @@ func TestThrottled(t *testing.T) {
 	require.NoError(t, <-done)
 	require.Equal(t, []time.Duration{time.Second}, e.throttled())
 	require.Zero(t, early.Load(), "requests came through the closed gate")
+	require.False(t, objstore.Calm(s), "who hedges is told, also when the gate is open again")
 }
 
 // TestServerNotReady: MinIO asks for a minute with every 503, also in the moment after its start when it does not know its

@@ -27,6 +27,9 @@ var _ objstore.Store = (*Store)(nil)
 // New wraps inner.
 func New(inner objstore.Store, latency Latency) *Store { return &Store{inner: inner, latency: latency} }
 
+// Calm implements [objstore.Calmer]: it is as the wrapped store says.
+func (s *Store) Calm() bool { return objstore.Calm(s.inner) }
+
 func wait(ctx context.Context, op string, d time.Duration) error {
 	if d <= 0 {
 		return nil

@@ -23,6 +23,9 @@ type store struct {
 // several readers wait for belongs to the one who asked first.
 func (t *Tracer) Store(inner objstore.Store) objstore.Store { return &store{Store: inner, t: t} }
 
+// Calm implements [objstore.Calmer]: it is as the wrapped store says.
+func (s *store) Calm() bool { return objstore.Calm(s.Store) }
+
 // Put implements [objstore.Store].
 func (s *store) Put(ctx context.Context, key string, body objstore.Body) error {
 	w := workOf(ctx)

@@ -51,6 +51,17 @@ func TestStoreConformance(t *testing.T) {
 	objstoretest.Run(t, func() objstore.Store { return tr.Store(memory.New()) })
 }
 
+// throttled is a store whose backend asks to slow down.
+type throttled struct{ objstore.Store }
+
+func (throttled) Calm() bool { return false }
+
+func TestAStoreTellsWhetherTheOneBehindItIsCalm(t *testing.T) {
+	tr := start(t, nowhere(t), 1)
+	require.True(t, objstore.Calm(tr.Store(memory.New())))
+	require.False(t, objstore.Calm(tr.Store(throttled{memory.New()})))
+}
+
 func TestTheShareOfRequestsIsAsAsked(t *testing.T) {
 	at := nowhere(t)
 	for ratio, want := range map[float64][2]int{0: {0, 0}, 0.1: {800, 1200}, 1: {10_000, 10_000}} {
