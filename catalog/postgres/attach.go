@@ -69,9 +69,7 @@ func (c *Catalog) Attach(ctx context.Context, epoch catalog.BrokerEpoch) (detach
 	c.wg.Go(func() {
 		defer done()
 		err := c.idle(standing, conn)
-		c.attached.Lock()
-		delete(c.attached.standing, a)
-		c.attached.Unlock()
+		c.over(a)
 		if standing.Err() == nil {
 			c.log.Warn("the connection that shows this broker's presence is lost", "broker_epoch", int64(epoch), "error", err)
 		}
@@ -79,7 +77,18 @@ func (c *Catalog) Attach(ctx context.Context, epoch catalog.BrokerEpoch) (detach
 		closeConn(ctx, conn)
 		close(gone)
 	})
-	return end, gone, nil
+	detach = func() {
+		c.over(a) // here, not when the connection's end is seen: who asks next is not attached
+		end()
+	}
+	return detach, gone, nil
+}
+
+// over takes an attachment out of those that stand.
+func (c *Catalog) over(a *attachment) {
+	c.attached.Lock()
+	defer c.attached.Unlock()
+	delete(c.attached.standing, a)
 }
 
 func (c *Catalog) standing() []*attachment {
