@@ -135,10 +135,11 @@ type Manifest interface {
 	FoldedObjects(ctx context.Context, after ObjectID, limit int) ([]Object, error)
 
 	// ListRetired returns batches of retired objects whose grace has passed by the catalog's clock, oldest first, at
-	// most limit batches. No grace has passed before the catalog was open for that long.
+	// most limit batches. No grace has passed before the catalog was open for that long. It vouches for them, as TailAt does.
 	ListRetired(ctx context.Context, grace time.Duration, limit int) ([]Retired, error)
 	// ForgetRetired removes batches whose files are deleted. Unknown ids are ignored.
 	ForgetRetired(ctx context.Context, ids []int64) error
 	// KnownObjects returns which of the keys the catalog still names: in the tail, as folded objects, or retired.
+	// It vouches for that, as TailAt does, and for what the same server showed before.
 	KnownObjects(ctx context.Context, keys []string) (map[string]bool, error)
 }
