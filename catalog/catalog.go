@@ -102,7 +102,8 @@ type Manifest interface {
 	// Fold moves tail rows to the folded level. ErrInvalid; ErrFenced; ErrConflict when After is not the current fold
 	// position, a row of Replaces changed, a topic was deleted (reload the topics, plan again), a log end would become lower
 	// (the high watermark never goes back), or a row of Rows does not end at its partition's LogEnd in f.Partitions. LogStart
-	// in f.Partitions never lowers the stored one. After a lost answer: BrokerTails tells whether Folded reached f.Through.
+	// in f.Partitions never lowers the stored one. After a lost answer: TailAt(f.Tail, f.Through) vouches, and if that
+	// is ErrNotFound, BrokerTails tells whether Folded reached f.Through.
 	Fold(ctx context.Context, epoch BrokerEpoch, f Fold) error
 	// LoadPartitions returns the folded rows, one per known partition asked for, in any order.
 	LoadPartitions(ctx context.Context, partitions []TopicPartition) ([]PartitionState, error)
