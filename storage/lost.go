@@ -123,3 +123,12 @@ func (t *term) checkFollowed(ctx context.Context, c *cursor, bt *catalog.BrokerT
 	}
 	return behind(tails, bt.Epoch, c.after)
 }
+
+// foldUndone ends a term that saw a fold that is not there any more: see checkFollowed, of which this is the other half. The
+// rows are the tail again, and memory has forgotten them: a partition taken over now would begin below what was acknowledged.
+// The next term loads what is true.
+func (t *term) foldUndone(bt *catalog.BrokerTail, c *cursor) error {
+	err := fmt.Errorf("a fold that was seen is not there any more (broker epoch %d is folded up to sequence %d, and was to %d)", bt.Epoch, bt.Folded, c.folded)
+	t.fail(err)
+	return err
+}
