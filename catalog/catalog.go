@@ -102,7 +102,8 @@ type Manifest interface {
 	// Fold moves tail rows to the folded level. ErrInvalid; ErrFenced; ErrConflict when After is not the current fold
 	// position, a row of Replaces changed, a topic was deleted (reload the topics, plan again), a log end would become lower
 	// (the high watermark never goes back), or a row of Rows does not end at its partition's LogEnd in f.Partitions. LogStart
-	// in f.Partitions never lowers the stored one. After a lost answer: BrokerTails tells whether Folded reached f.Through.
+	// in f.Partitions never lowers the stored one. After a lost answer: TailAt(f.Tail, f.Through) vouches, and if that
+	// is ErrNotFound, BrokerTails tells whether Folded reached f.Through.
 	Fold(ctx context.Context, epoch BrokerEpoch, f Fold) error
 	// LoadPartitions returns the folded rows, one per known partition asked for, in any order.
 	LoadPartitions(ctx context.Context, partitions []TopicPartition) ([]PartitionState, error)
@@ -135,10 +136,11 @@ type Manifest interface {
 	FoldedObjects(ctx context.Context, after ObjectID, limit int) ([]Object, error)
 
 	// ListRetired returns batches of retired objects whose grace has passed by the catalog's clock, oldest first, at
-	// most limit batches. No grace has passed before the catalog was open for that long.
+	// most limit batches. No grace has passed before the catalog was open for that long. It vouches for them, as TailAt does.
 	ListRetired(ctx context.Context, grace time.Duration, limit int) ([]Retired, error)
 	// ForgetRetired removes batches whose files are deleted. Unknown ids are ignored.
 	ForgetRetired(ctx context.Context, ids []int64) error
 	// KnownObjects returns which of the keys the catalog still names: in the tail, as folded objects, or retired.
+	// It vouches for that, as TailAt does, and for what the same server showed before.
 	KnownObjects(ctx context.Context, keys []string) (map[string]bool, error)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/streamhouse/streamhouse/catalog"
 	catfaulty "github.com/streamhouse/streamhouse/catalog/faulty"
 	"github.com/streamhouse/streamhouse/storage/objstore"
 )
@@ -68,6 +69,21 @@ func TestFoldInDoubtTwice(t *testing.T) {
 		catfaulty.Fault{Op: catfaulty.OpFold, Index: s.catPlan.Calls(catfaulty.OpFold), Kind: catfaulty.Lost},
 		catfaulty.Fault{Op: catfaulty.OpBrokerTails, Index: s.catPlan.Calls(catfaulty.OpBrokerTails), Kind: catfaulty.Refuse})
 	require.Error(t, e.Tidy(ctx))
+	recovers(t, w, e)
+}
+
+// Fold applied, answer lost, and nobody vouches for what shows of it: a fail-over may undo it, and the rows that memory would
+// have forgotten are the tail again.
+func TestFoldThatOnlyShows(t *testing.T) {
+	ctx := t.Context()
+	w, s, e := doubtWorld(t)
+	for i := range 3 {
+		require.NoError(t, w.produce(ctx, e, w.logs[0], value(0, i, 100)))
+	}
+	s.catPlan.Add(
+		catfaulty.Fault{Op: catfaulty.OpFold, Index: s.catPlan.Calls(catfaulty.OpFold), Kind: catfaulty.Lost},
+		catfaulty.Fault{Op: catfaulty.OpTailAt, Index: s.catPlan.Calls(catfaulty.OpTailAt), Kind: catfaulty.Refuse})
+	require.ErrorIs(t, e.Tidy(ctx), catalog.ErrUnavailable)
 	recovers(t, w, e)
 }
 

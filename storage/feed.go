@@ -51,7 +51,8 @@ type cursor struct {
 	after  catalog.Sequence
 	folded catalog.Sequence
 	merges int64
-	readAt time.Time // when after was read
+	// When after, folded and merges were read.
+	readAt, foldedAt, mergedAt time.Time
 	// vouched is up to where commits are known to be durable, not only seen: their broker announced them, which it does
 	// once they were acknowledged, or they came with the answer to a heartbeat, which is a later commit.
 	vouched catalog.Sequence
@@ -284,16 +285,19 @@ const endOfTail = catalog.Sequence(1<<63 - 1)
 func (t *term) readEpoch(ctx context.Context, bt *catalog.BrokerTail, asked time.Time) (missed bool, err error) {
 	c := t.feed.cursors[bt.Epoch]
 	if c == nil {
-		c = &cursor{after: bt.Folded, folded: bt.Folded, merges: bt.Merges}
+		c = &cursor{after: bt.Folded, folded: bt.Folded, merges: bt.Merges, foldedAt: time.Now(), mergedAt: time.Now()}
 		t.feed.cursors[bt.Epoch] = c
 		missed = bt.Folded > 0
 	}
 	if err := t.checkFollowed(ctx, c, bt, asked); err != nil {
 		return false, err
 	}
+	if bt.Folded < c.folded && asked.After(c.foldedAt) || bt.Merges < c.merges && asked.After(c.mergedAt) {
+		return false, t.undone(bt, c)
+	}
 	if bt.Folded > c.folded {
 		t.dropFolded(bt.Epoch, bt.Folded)
-		c.folded = bt.Folded
+		c.folded, c.foldedAt = bt.Folded, time.Now()
 	}
 	if bt.Folded > c.after {
 		c.after, missed = bt.Folded, true
@@ -313,10 +317,10 @@ func (t *term) readEpoch(ctx context.Context, bt *catalog.BrokerTail, asked time
 			if err := t.takeMerge(&rows[i]); err != nil {
 				return missed, err
 			}
-			c.merges = rows[i].Merge
+			c.merges, c.mergedAt = rows[i].Merge, time.Now()
 		}
 		if len(rows) < followRows || rows[len(rows)-1].Merge > c.merges {
-			c.merges = max(c.merges, bt.Merges)
+			c.merges, c.mergedAt = max(c.merges, bt.Merges), time.Now()
 		}
 	}
 	return missed, nil

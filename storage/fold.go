@@ -79,13 +79,20 @@ func (t *term) fold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*tail
 	return n, nil
 }
 
-// foldRows applies the fold, also when an answer is lost.
+// foldRows applies the fold, also when an answer is lost. What settles that has to be durable: memory forgets the rows, which
+// would be the tail again if the fold were undone by a fail-over. So TailAt vouches, and then the position tells.
 func (t *term) foldRows(ctx context.Context, f catalog.Fold) error {
 	t.doubt = true
 	err := t.e.cfg.Catalog.Fold(ctx, t.epoch, f)
 	if err == nil || !catalog.Retriable(err) && !errors.Is(err, catalog.ErrConflict) {
 		t.doubt = err != nil
 		return err
+	}
+	switch _, tailErr := t.e.cfg.Catalog.TailAt(ctx, f.Tail, f.Through); {
+	case tailErr == nil:
+		return err // not folded
+	case !errors.Is(tailErr, catalog.ErrNotFound):
+		return fmt.Errorf("%w (and settling it: %w)", err, tailErr)
 	}
 	tails, listErr := t.e.cfg.Catalog.BrokerTails(ctx)
 	if listErr != nil {

@@ -123,3 +123,13 @@ func (t *term) checkFollowed(ctx context.Context, c *cursor, bt *catalog.BrokerT
 	}
 	return behind(tails, bt.Epoch, c.after)
 }
+
+// undone ends a term that saw a fold or a hot merge that is not there any more: see checkFollowed, of which this is the other
+// half. After a fold the rows are the tail again, and memory has forgotten them: a partition taken over now would begin below
+// what was acknowledged. After a merge memory names an object that the manifest does not. The next term loads what is true.
+func (t *term) undone(bt *catalog.BrokerTail, c *cursor) error {
+	err := fmt.Errorf("a fold or merge that was seen is not there any more (broker epoch %d: folded up to sequence %d, was to %d; %d merges, were %d)",
+		bt.Epoch, bt.Folded, c.folded, bt.Merges, c.merges)
+	t.fail(err)
+	return err
+}

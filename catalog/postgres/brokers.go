@@ -142,7 +142,8 @@ func (c *Catalog) FenceBroker(ctx context.Context, epoch catalog.BrokerEpoch, wh
 			if epoch < 1 || int64(epoch) > last {
 				return catalog.ErrUnknownBroker
 			}
-			return nil // it was handed out and has no row: fenced and folded
+			_, err := t.exec("SELECT " + vouch)
+			return err // it was handed out and has no row: fenced and folded, perhaps by a try that was not answered
 		}
 		if fenced {
 			return nil

@@ -123,6 +123,10 @@ func (c *Catalog) SetDraining(ctx context.Context, id catalog.BrokerID, draining
 		if err != nil {
 			return err
 		}
+		if n == 0 { // an earlier try may have done it
+			_, err = t.exec("SELECT " + vouch)
+			return err
+		}
 		return t.leasesChanged(n)
 	})
 }

@@ -151,7 +151,8 @@ func (c *Catalog) FoldedObjects(ctx context.Context, after catalog.ObjectID, lim
 }
 
 // ListRetired implements [catalog.Manifest]. The clock is read first: whether it, or the catalog, was away is for this
-// process to judge.
+// process to judge. It vouches for what it found, since the files are deleted by it: a merge that only shows may be undone by
+// a fail-over, after which the manifest names them again.
 func (c *Catalog) ListRetired(ctx context.Context, grace time.Duration, limit int) ([]catalog.Retired, error) {
 	grace = max(grace, 0)
 	now, err := c.readClock(ctx)
@@ -161,12 +162,26 @@ func (c *Catalog) ListRetired(ctx context.Context, grace time.Duration, limit in
 	if over, _ := c.time.expired(time.Time{}, now, grace); !over {
 		return nil, nil // nothing expires before a full term
 	}
-	return collect(ctx, c, "list retired objects", "SELECT id, at, keys FROM catalog_retired WHERE at <= $1 ORDER BY id LIMIT $2",
-		func(r pgx.Rows) (b catalog.Retired, err error) {
-			err = r.Scan(&b.ID, &b.At, &b.Keys)
+	var out []catalog.Retired
+	err = c.write(ctx, c.general, "list retired objects", func(t *tx) error {
+		out = nil
+		err := t.query("SELECT id, at, keys FROM catalog_retired WHERE at <= $1 ORDER BY id LIMIT $2", func(r pgx.Rows) error {
+			var b catalog.Retired
+			err := r.Scan(&b.ID, &b.At, &b.Keys)
 			b.At = b.At.UTC()
-			return b, err
+			out = append(out, b)
+			return err
 		}, now.Add(-grace), limited(limit))
+		if err != nil || len(out) == 0 {
+			return err
+		}
+		_, err = t.exec("SELECT " + vouch)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // readClock takes a reading of the clock and judges it.
@@ -200,18 +215,28 @@ func (c *Catalog) ForgetRetired(ctx context.Context, ids []int64) error {
 // commit and merge would pay for: they are scanned, once per call. With key = ANY($1) a plan made without the parameter
 // compares every key with every other, for tens of seconds where merges retired tens of thousands; a sub-select under IS TRUE,
 // which cannot become a join, is hashed.
+//
+// It vouches for what it found, and for what was read before it: the others are deleted as orphans of fenced brokers, and a
+// broker whose fence only shows may be back after a fail-over, and commit the object that it was about to.
 func (c *Catalog) KnownObjects(ctx context.Context, keys []string) (map[string]bool, error) {
 	var known map[string]bool
-	err := c.read(ctx, "look up object keys", `SELECT o.key FROM unnest($1::text[]) AS a (key) JOIN catalog_objects o ON o.key = a.key
-		UNION ALL SELECT key FROM catalog_tail WHERE (key IN (SELECT unnest($1::text[]))) IS TRUE
-		UNION ALL SELECT k.key FROM catalog_retired r, unnest(r.keys) AS k (key) WHERE (k.key IN (SELECT unnest($1::text[]))) IS TRUE`,
-		[]any{keys},
-		func() { known = make(map[string]bool, len(keys)) }, func(r pgx.Rows) error {
-			var key string
-			err := r.Scan(&key)
-			known[key] = true
+	err := c.write(ctx, c.general, "look up object keys", func(t *tx) error {
+		known = make(map[string]bool, len(keys))
+		err := t.query(`SELECT o.key FROM unnest($1::text[]) AS a (key) JOIN catalog_objects o ON o.key = a.key
+			UNION ALL SELECT key FROM catalog_tail WHERE (key IN (SELECT unnest($1::text[]))) IS TRUE
+			UNION ALL SELECT k.key FROM catalog_retired r, unnest(r.keys) AS k (key) WHERE (k.key IN (SELECT unnest($1::text[]))) IS TRUE`,
+			func(r pgx.Rows) error {
+				var key string
+				err := r.Scan(&key)
+				known[key] = true
+				return err
+			}, keys)
+		if err != nil {
 			return err
-		})
+		}
+		_, err = t.exec("SELECT " + vouch)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/catalog"
@@ -27,6 +28,10 @@ func TestWritesThatOnlyShow(t *testing.T) {
 	topic := catalog.TopicSpec{ID: catalog.TopicID{1}, Name: "orders", Partitions: 1}
 	_, err = c.CreateTopic(t.Context(), topic)
 	require.NoError(t, err)
+	gone := register(t, c, 2)
+	require.NoError(t, c.FenceBroker(t.Context(), gone, catalog.FenceProvenDead))
+	require.NoError(t, c.SetDraining(t.Context(), 1, true))
+	retireOne(t, c, epoch)
 	waitFor := standbys(t, server)
 
 	waitFor("*")
@@ -68,11 +73,33 @@ func TestWritesThatOnlyShow(t *testing.T) {
 			_, err := c.AddPartitions(t.Context(), topic.ID, topic.Partitions)
 			return err
 		},
+		"a fence": func() error { return c.FenceBroker(t.Context(), gone, catalog.FenceProvenDead) },
+		"leases": func() error {
+			_, err := c.AcquireLeases(t.Context(), epoch, nil)
+			return err
+		},
+		"a log start": func() error {
+			_, err := c.SetLogStart(t.Context(), epoch, catalog.TopicPartition{Topic: topic.ID}, 0)
+			return err
+		},
+		"a drain": func() error { return c.SetDraining(t.Context(), 1, true) },
+		// These are what files are deleted by.
+		"a retired object": func() error {
+			retired, err := c.ListRetired(t.Context(), 0, 10)
+			if err == nil {
+				require.NotEmpty(t, retired)
+			}
+			return err
+		},
+		"an orphan": func() error {
+			_, err := c.KnownObjects(t.Context(), []string{"nobody's"})
+			return err
+		},
 	}
 	_, err = c.TailAt(t.Context(), epoch, shown+5)
 	require.ErrorIs(t, err, catalog.ErrUnavailable, "what is not there may come yet")
 	for what, settle := range settling {
-		require.ErrorIs(t, settle(), catalog.ErrUnavailable, "%s: nobody but this server has it", what)
+		assert.ErrorIs(t, settle(), catalog.ErrUnavailable, "%s: nobody but this server has it", what)
 	}
 
 	waitFor("")
@@ -84,6 +111,19 @@ func TestWritesThatOnlyShow(t *testing.T) {
 	row, err := c.TailAt(t.Context(), epoch, shown)
 	require.NoError(t, err)
 	require.Equal(t, entry(epoch, shown).Object, row.Object)
+}
+
+// retireOne makes the catalog name an object no more: two rows become one.
+func retireOne(t *testing.T, c *postgres.Catalog, epoch catalog.BrokerEpoch) {
+	t.Helper()
+	last := lastRow(t, c, epoch)
+	require.NoError(t, commit(t.Context(), c, epoch, last+1))
+	require.NoError(t, commit(t.Context(), c, epoch, last+2))
+	merged := entry(epoch, last+2)
+	merged.First, merged.Object, merged.Key = last+1, 1<<40, "merged"
+	require.NoError(t, c.MergeTail(t.Context(), epoch, catalog.TailMerge{
+		Entry: merged, Replaces: []catalog.ObjectID{entry(epoch, last+1).Object, entry(epoch, last+2).Object},
+	}))
 }
 
 // standbys returns a function that sets for which standbys commits wait.
