@@ -346,7 +346,7 @@ func (t *term) readOn(ctx context.Context, epoch catalog.BrokerEpoch, c *cursor,
 			c.after, c.readAt = rows[i].Last, time.Now()
 		}
 		if hook := t.e.cfg.Hooks.Followed; hook != nil {
-			hook(len(rows), t.e.clock.now().Sub(rows[0].CommittedAt))
+			hook(len(rows), max(0, t.e.clock.now().Sub(rows[0].CommittedAt))) // the clock may be late here
 		}
 	}
 	return nil
