@@ -142,8 +142,7 @@ func (c *Catalog) FenceBroker(ctx context.Context, epoch catalog.BrokerEpoch, wh
 			if epoch < 1 || int64(epoch) > last {
 				return catalog.ErrUnknownBroker
 			}
-			_, err := t.exec("SELECT " + vouch)
-			return err // it was handed out and has no row: fenced and folded, perhaps by a try that was not answered
+			return t.vouch() // it was handed out and has no row: fenced and folded, perhaps by a try that was not answered
 		}
 		if fenced {
 			return nil

@@ -201,6 +201,12 @@ func (c *Catalog) transact(ctx context.Context, p *pool, fn func(t *tx) error) (
 // it is with the standby. Any role may call it.
 const vouch = "pg_logical_emit_message(true, 'streamhouse', 'vouch')"
 
+// vouch makes what the transaction read, or read before on the same server, durable when it ends.
+func (t *tx) vouch() error {
+	_, err := t.exec("SELECT " + vouch)
+	return err
+}
+
 // doubtError is an error of COMMIT. It never counts as unsent.
 type doubtError struct{ error }
 

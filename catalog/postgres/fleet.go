@@ -124,8 +124,7 @@ func (c *Catalog) SetDraining(ctx context.Context, id catalog.BrokerID, draining
 			return err
 		}
 		if n == 0 { // an earlier try may have done it
-			_, err = t.exec("SELECT " + vouch)
-			return err
+			return t.vouch()
 		}
 		return t.leasesChanged(n)
 	})

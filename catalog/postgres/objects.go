@@ -175,8 +175,7 @@ func (c *Catalog) ListRetired(ctx context.Context, grace time.Duration, limit in
 		if err != nil || len(out) == 0 {
 			return err
 		}
-		_, err = t.exec("SELECT " + vouch)
-		return err
+		return t.vouch()
 	})
 	if err != nil {
 		return nil, err
@@ -234,8 +233,7 @@ func (c *Catalog) KnownObjects(ctx context.Context, keys []string) (map[string]b
 		if err != nil {
 			return err
 		}
-		_, err = t.exec("SELECT " + vouch)
-		return err
+		return t.vouch()
 	})
 	if err != nil {
 		return nil, err

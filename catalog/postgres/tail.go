@@ -169,8 +169,7 @@ func (c *Catalog) TailAt(ctx context.Context, epoch catalog.BrokerEpoch, s catal
 		if err != nil {
 			return err
 		}
-		_, err = t.exec("SELECT " + vouch)
-		return err
+		return t.vouch()
 	})
 	if err != nil {
 		return catalog.TailEntry{}, err
