@@ -26,7 +26,7 @@ const (
 	// wave is from one crest of the load to the next: long enough for a group to fall behind, and be seen catching up.
 	wave = 20 * time.Second
 	// patience is how long all queries may take to have data; the load goes on until they have.
-	patience = 90 * time.Second
+	patience = 120 * time.Second
 )
 
 // onlyInACluster are panels that have no data, or not for all of their queries, where there is one broker with a catalog and
@@ -68,7 +68,7 @@ func TestQueriesHaveData(t *testing.T) {
 	for _, l := range loads {
 		l.more(t)
 	}
-	trouble(t, s)
+	trouble(t, s, p)
 
 	open := unanswered(t, boards)
 	for len(open) > 0 {
@@ -81,7 +81,9 @@ func TestQueriesHaveData(t *testing.T) {
 			}
 			return err == nil
 		})
-		t.Logf("%s of load: %d queries are without data", time.Since(begin).Round(time.Second), len(open))
+		if len(open) > 0 {
+			t.Logf("%s of load: %d queries are without data, the first for %s", time.Since(begin).Round(time.Second), len(open), open[0].panel)
+		}
 		if late {
 			break
 		}
@@ -98,18 +100,28 @@ func addresses(s *stack.Stack) map[string]string {
 	return out
 }
 
-// trouble adds a broker, to which leases move, has the store refuse for some seconds, and breaks the connections to the
-// catalog.
-func trouble(t *testing.T, s *stack.Stack) {
+// trouble adds a broker, to which leases move, and has the store and the catalog fail until calls of both did. That may take a
+// while: a call of the store is tried again for a quarter of a minute, and a connection to the catalog may break between two calls.
+func trouble(t *testing.T, s *stack.Stack, p *prometheus) {
 	t.Helper()
 	_, err := s.Join(t)
 	require.NoError(t, err)
-	s.Store.Refuse(1)
-	pause(t.Context(), 3*time.Second)
-	s.Store.Heal()
-	for _, b := range s.Brokers {
-		b.Postgres.Break()
+	counted := func(metric, labels string) bool {
+		expr := fmt.Sprintf("streamhouse_%s{job=%q%s}", metric, clusterJob, labels)
+		found, err := p.ask(t.Context(), expr, time.Now(), time.Now(), time.Second)
+		return err == nil && len(found) > 0
 	}
+	s.Store.Refuse(1)
+	require.Eventually(t, func() bool {
+		return counted("objstore_requests_total", `, status!="ok"`) && counted("objstore_retries_total", "")
+	}, 45*time.Second, time.Second, "no call of a store that refuses everything has failed")
+	s.Store.Heal()
+	require.Eventually(t, func() bool {
+		for _, b := range s.Brokers {
+			b.Postgres.Break()
+		}
+		return counted("catalog_requests_total", `, status!="ok"`)
+	}, 30*time.Second, time.Second, "no call of a catalog whose connections break has failed")
 }
 
 // asking is one query of one panel, to one job.
