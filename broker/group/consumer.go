@@ -88,6 +88,7 @@ type consumerMember struct {
 	assigned        assignor.Assignment // what it may use
 	revoking        assignor.Assignment // what it was told to give up
 	target          assignor.Assignment
+	waits           time.Time // since when it is where it is on its way to it; zero: not known
 
 	classic *classicPart // nil: it speaks the consumer protocol
 

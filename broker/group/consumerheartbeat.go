@@ -240,7 +240,7 @@ func (c *consumer) proceed(
 
 	resp := req.ResponseKind().(*kmsg.ConsumerGroupHeartbeatResponse)
 	resp.MemberID, resp.MemberEpoch = &m.id, m.epoch
-	resp.HeartbeatIntervalMillis = millis(c.interval(m))
+	resp.HeartbeatIntervalMillis = millis(c.interval(s.now, m))
 	full := req.MemberEpoch == epochJoin || req.RebalanceTimeoutMillis != -1 && req.Topics != nil &&
 		(req.SubscribedTopicNames != nil || req.SubscribedTopicRegex != nil)
 	if full || !m.assigned.Equal(before) {
@@ -290,7 +290,11 @@ func (c *consumer) advance(s *step, m *consumerMember, changed, known bool, own 
 		return
 	}
 	before := m.assigned
-	if !c.reconcile(m, own()) {
+	moved := c.reconcile(m, own())
+	if moved || m.waits.IsZero() {
+		m.waits = s.now
+	}
+	if !moved {
 		return
 	}
 	c.save(m)
@@ -305,14 +309,19 @@ func (c *consumer) advance(s *step, m *consumerMember, changed, known bool, own 
 }
 
 // interval is when the member should send its next heartbeat. One that waits for others to give partitions up, or for a target, is
-// asked to look again soon: with Kafka's five seconds most of a rebalance would be this wait. In a big group it is longer, so
-// that those who wait send a thousand heartbeats a second at most.
-func (c *consumer) interval(m *consumerMember) time.Duration {
+// asked to look again soon: with Kafka's five seconds most of a rebalance would be this wait. The longer it has waited, the
+// longer it waits again, by half: others may take minutes to give up. In a big group it is longer, so that those who
+// wait send a thousand heartbeats a second at most.
+func (c *consumer) interval(now time.Time, m *consumerMember) time.Duration {
 	usual := c.g.cfg.ConsumerHeartbeatInterval
-	if m.state != memberUnreleased && c.targetDue.IsZero() {
-		return usual
+	least := max(50*time.Millisecond, time.Duration(len(c.members))*time.Millisecond)
+	switch {
+	case !c.targetDue.IsZero():
+		return min(usual, max(least, c.targetDue.Sub(now)))
+	case m.state == memberUnreleased:
+		return min(usual, max(least, now.Sub(m.waits)/2))
 	}
-	return min(usual, max(200*time.Millisecond, time.Duration(len(c.members))*time.Millisecond))
+	return usual
 }
 
 func heartbeatAssignment(a assignor.Assignment) *kmsg.ConsumerGroupHeartbeatResponseAssignment {

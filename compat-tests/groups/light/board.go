@@ -73,8 +73,9 @@ func (b *Board) change() {
 	b.mu.changed = make(chan struct{})
 }
 
-// Settled waits until so many members, and no others, are in one epoch above after and own each partition once; then it tells
-// that epoch and when the last of them got there.
+// Settled waits until so many members, and no others, are in one epoch above after, own each partition once, and none owns two
+// more than another; then it tells that epoch and when the last of them got there. The last condition is not idle: a
+// coordinator that puts new targets off has members join at the epoch of the old one, at which the first member has everything.
 func (b *Board) Settled(ctx context.Context, members int, after int32) (epoch int32, at time.Time, err error) {
 	for {
 		b.mu.Lock()
@@ -98,8 +99,10 @@ func (b *Board) settled(members int, after int32) (epoch int32, at time.Time, wh
 		return 0, time.Time{}, fmt.Sprintf("%d members in epochs %v, want %d in one", len(b.mu.members), b.mu.epochs, members)
 	}
 	owned, seen := 0, make([]bool, b.partitions)
+	least, most := int(b.partitions), 0
 	for _, s := range b.mu.members {
 		epoch = s.epoch
+		least, most = min(least, len(s.owned)), max(most, len(s.owned))
 		for _, p := range s.owned {
 			if seen[p] {
 				return 0, time.Time{}, fmt.Sprintf("partition %d has two owners in epoch %d", p, epoch)
@@ -110,6 +113,9 @@ func (b *Board) settled(members int, after int32) (epoch int32, at time.Time, wh
 	}
 	if epoch <= after || owned != int(b.partitions) {
 		return 0, time.Time{}, fmt.Sprintf("epoch %d, want above %d; %d of %d partitions are owned", epoch, after, owned, b.partitions)
+	}
+	if most > least+1 {
+		return epoch, time.Time{}, fmt.Sprintf("in epoch %d a member owns %d partitions, another one %d", epoch, most, least)
 	}
 	return epoch, b.mu.last, ""
 }
