@@ -28,12 +28,12 @@ func (f *fleet) MoveLeases(ctx context.Context, epoch, to catalog.BrokerEpoch, l
 
 // AskMoves implements [catalog.Fleet].
 func (f *fleet) AskMoves(ctx context.Context, asker catalog.BrokerEpoch, moves []catalog.Move) error {
-	return f.c.do(ctx, OpAskMoves, func() error { return f.inner.AskMoves(ctx, asker, moves) })
+	return f.c.Do(ctx, OpAskMoves, func() error { return f.inner.AskMoves(ctx, asker, moves) })
 }
 
 // SetDraining implements [catalog.Fleet].
 func (f *fleet) SetDraining(ctx context.Context, id catalog.BrokerID, draining bool) error {
-	return f.c.do(ctx, OpSetDraining, func() error { return f.inner.SetDraining(ctx, id, draining) })
+	return f.c.Do(ctx, OpSetDraining, func() error { return f.inner.SetDraining(ctx, id, draining) })
 }
 
 // ReadMerges implements [catalog.Fleet].
@@ -52,7 +52,7 @@ func (f *fleet) MembersOf(
 
 // Announce implements [catalog.Fleet].
 func (f *fleet) Announce(ctx context.Context, a catalog.Announcement) error {
-	return f.c.do(ctx, OpAnnounce, func() error { return f.inner.Announce(ctx, a) })
+	return f.c.Do(ctx, OpAnnounce, func() error { return f.inner.Announce(ctx, a) })
 }
 
 // Listen implements [catalog.Fleet]. Its fault is one of its beginning.
@@ -61,33 +61,29 @@ func (f *fleet) Listen(ctx context.Context, fn func(catalog.Announcement)) error
 	defer end(nil)
 	go func() {
 		select {
-		case <-f.c.crashed:
+		case <-f.c.Crashed():
 			end(ErrCrashed)
 		case <-ctx.Done():
 		}
 	}()
-	if err := f.c.do(ctx, OpListen, func() error { return nil }); err != nil {
+	if err := f.c.Do(ctx, OpListen, func() error { return nil }); err != nil {
 		return err
 	}
 	err := f.inner.Listen(ctx, func(a catalog.Announcement) {
-		select {
-		case <-f.c.crashed:
-		default:
+		if !f.c.Gone() {
 			fn(a)
 		}
 	})
-	select {
-	case <-f.c.crashed:
+	if f.c.Gone() {
 		return ErrCrashed
-	default:
-		return err
 	}
+	return err
 }
 
 // Attach implements [catalog.Fleet].
 func (f *fleet) Attach(ctx context.Context, epoch catalog.BrokerEpoch) (detach func(), lost <-chan struct{}, err error) {
 	var inner func()
-	err = f.c.do(ctx, OpAttach, func() (err error) {
+	err = f.c.Do(ctx, OpAttach, func() (err error) {
 		inner, lost, err = f.inner.Attach(ctx, epoch)
 		return err
 	})
@@ -99,7 +95,7 @@ func (f *fleet) Attach(ctx context.Context, epoch catalog.BrokerEpoch) (detach f
 	}
 	go func() {
 		select {
-		case <-f.c.crashed:
+		case <-f.c.Crashed():
 			inner()
 		case <-lost:
 		}
@@ -114,5 +110,5 @@ func (f *fleet) Detached(ctx context.Context, epochs []catalog.BrokerEpoch) ([]c
 
 // Unfenced implements [catalog.Fleet].
 func (f *fleet) Unfenced(ctx context.Context, epoch catalog.BrokerEpoch) error {
-	return f.c.do(ctx, OpUnfenced, func() error { return f.inner.Unfenced(ctx, epoch) })
+	return f.c.Do(ctx, OpUnfenced, func() error { return f.inner.Unfenced(ctx, epoch) })
 }

@@ -19,7 +19,7 @@ func (c *Catalog) AllocateIDs(ctx context.Context, kind catalog.IDKind, n int64)
 
 // Ping implements [catalog.Catalog].
 func (c *Catalog) Ping(ctx context.Context) error {
-	return c.do(ctx, OpPing, func() error { return c.inner.Ping(ctx) })
+	return c.Do(ctx, OpPing, func() error { return c.inner.Ping(ctx) })
 }
 
 // TopicSet implements [catalog.Catalog].
@@ -34,7 +34,7 @@ func (c *Catalog) CreateTopic(ctx context.Context, spec catalog.TopicSpec) (cata
 
 // DeleteTopic implements [catalog.Catalog].
 func (c *Catalog) DeleteTopic(ctx context.Context, id catalog.TopicID) error {
-	return c.do(ctx, OpDeleteTopic, func() error { return c.inner.DeleteTopic(ctx, id) })
+	return c.Do(ctx, OpDeleteTopic, func() error { return c.inner.DeleteTopic(ctx, id) })
 }
 
 // AddPartitions implements [catalog.Catalog].
@@ -64,7 +64,7 @@ func (c *Catalog) Heartbeat(ctx context.Context, epoch catalog.BrokerEpoch) (cat
 
 // FenceBroker implements [catalog.Catalog].
 func (c *Catalog) FenceBroker(ctx context.Context, epoch catalog.BrokerEpoch, why catalog.FenceReason) error {
-	return c.do(ctx, OpFenceBroker, func() error { return c.inner.FenceBroker(ctx, epoch, why) })
+	return c.Do(ctx, OpFenceBroker, func() error { return c.inner.FenceBroker(ctx, epoch, why) })
 }
 
 // ListBrokers implements [catalog.Catalog].
@@ -79,7 +79,7 @@ func (c *Catalog) AcquireLeases(ctx context.Context, epoch catalog.BrokerEpoch, 
 
 // ReleaseLeases implements [catalog.Catalog].
 func (c *Catalog) ReleaseLeases(ctx context.Context, epoch catalog.BrokerEpoch, partitions []catalog.TopicPartition) error {
-	return c.do(ctx, OpReleaseLeases, func() error { return c.inner.ReleaseLeases(ctx, epoch, partitions) })
+	return c.Do(ctx, OpReleaseLeases, func() error { return c.inner.ReleaseLeases(ctx, epoch, partitions) })
 }
 
 // LeaseSet implements [catalog.Catalog].
@@ -109,12 +109,12 @@ func (c *Catalog) ReadTail(ctx context.Context, epoch catalog.BrokerEpoch, after
 
 // MergeTail implements [catalog.Catalog].
 func (c *Catalog) MergeTail(ctx context.Context, epoch catalog.BrokerEpoch, m catalog.TailMerge) error {
-	return c.do(ctx, OpMergeTail, func() error { return c.inner.MergeTail(ctx, epoch, m) })
+	return c.Do(ctx, OpMergeTail, func() error { return c.inner.MergeTail(ctx, epoch, m) })
 }
 
 // Fold implements [catalog.Catalog].
 func (c *Catalog) Fold(ctx context.Context, epoch catalog.BrokerEpoch, f catalog.Fold) error {
-	return c.do(ctx, OpFold, func() error { return c.inner.Fold(ctx, epoch, f) })
+	return c.Do(ctx, OpFold, func() error { return c.inner.Fold(ctx, epoch, f) })
 }
 
 // LoadPartitions implements [catalog.Catalog].
@@ -144,7 +144,7 @@ func (c *Catalog) SetLogStart(ctx context.Context, epoch catalog.BrokerEpoch, tp
 
 // Edit implements [catalog.Catalog].
 func (c *Catalog) Edit(ctx context.Context, epoch catalog.BrokerEpoch, e catalog.Edit) error {
-	return c.do(ctx, OpEdit, func() error { return c.inner.Edit(ctx, epoch, e) })
+	return c.Do(ctx, OpEdit, func() error { return c.inner.Edit(ctx, epoch, e) })
 }
 
 // ObjectsByID implements [catalog.Catalog].
@@ -174,7 +174,7 @@ func (c *Catalog) ListRetired(ctx context.Context, grace time.Duration, limit in
 
 // ForgetRetired implements [catalog.Catalog].
 func (c *Catalog) ForgetRetired(ctx context.Context, ids []int64) error {
-	return c.do(ctx, OpForgetRetired, func() error { return c.inner.ForgetRetired(ctx, ids) })
+	return c.Do(ctx, OpForgetRetired, func() error { return c.inner.ForgetRetired(ctx, ids) })
 }
 
 // KnownObjects implements [catalog.Catalog].
