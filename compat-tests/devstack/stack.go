@@ -2,18 +2,17 @@ package devstack
 
 import (
 	"bytes"
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/compat-tests/client"
+	"github.com/streamhouse/streamhouse/compat-tests/target"
 )
 
 // Stack is a development stack of its own: a folder, an environment file, and free ports in place of those of .env.dev. It is
@@ -38,10 +37,8 @@ func New(t *testing.T) *Stack {
 	t.Helper()
 	s := &Stack{t: t, ports: make(map[string]string)}
 	var pairs []string
-	taken := make(map[int]bool)
 	for _, p := range envPorts {
-		free := freePort(t, taken)
-		s.ports[p] = fmt.Sprint(free)
+		s.ports[p] = strconv.Itoa(target.FreeRun(t, 2)) // MinIO's console takes the one after it
 		for _, host := range []string{"localhost:", "0.0.0.0:"} {
 			pairs = append(pairs, host+p, host+s.ports[p])
 		}
@@ -69,29 +66,6 @@ func (s *Stack) Port(usual string) string {
 	s.t.Helper()
 	require.Contains(s.t, s.ports, usual)
 	return s.ports[usual]
-}
-
-// freePort finds one whose successor is free too, for MinIO's console takes that. They are below those that the system gives to
-// connections, one of which may take a port in the time until a server does.
-func freePort(t *testing.T, taken map[int]bool) int {
-	t.Helper()
-	free := func(p int) bool {
-		ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", fmt.Sprintf(":%d", p))
-		if err != nil {
-			return false
-		}
-		require.NoError(t, ln.Close())
-		return !taken[p]
-	}
-	for range 200 {
-		p := 20000 + rand.IntN(12000)
-		if free(p) && free(p+1) {
-			taken[p], taken[p+1] = true, true
-			return p
-		}
-	}
-	require.Fail(t, "found no two free ports beside each other")
-	return 0
 }
 
 // Run runs scripts/dev-setup.sh and returns what it said, and whether it succeeded.

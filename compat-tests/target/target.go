@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -299,21 +298,4 @@ func (p *process) tail() string {
 		log = log[len(log)-keep:]
 	}
 	return string(log)
-}
-
-// FreePorts returns n addresses of 127.0.0.1 nobody listens on. They are held
-// together until all are taken, so that they differ.
-func FreePorts(t *testing.T, n int) []string {
-	t.Helper()
-	out := make([]string, n)
-	held := make([]net.Listener, n)
-	for i := range out {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		held[i], out[i] = l, l.Addr().String()
-	}
-	for _, l := range held {
-		require.NoError(t, l.Close())
-	}
-	return out
 }
