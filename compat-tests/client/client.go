@@ -32,9 +32,11 @@ type Job struct {
 
 // Expected is what a topic must hold after a Job. Digests is nil when the
 // client made up its payload; Total is always set. Timestamps says whether the
-// digests cover them.
+// digests cover them. Blurred are the digests for readers that take empty for
+// null.
 type Expected struct {
 	Digests    record.Digests
+	Blurred    record.Digests
 	Timestamps bool
 	Total      int64
 }
@@ -58,11 +60,16 @@ type Reader interface {
 	Read(ctx context.Context, bootstrap, topic string, ranges map[int32]Range) (record.Digests, error)
 }
 
+// Blurs says that a reader shows empty keys, values and header values as null.
+func Blurs(r Reader) bool { return r.Name() == KafkaGo{}.Name() }
+
 // Producers are all producers, in the order tables show them.
 func Producers() []Producer {
 	return []Producer{
 		Kcat{},
 		Franz{},
+		Sarama{},
+		KafkaGo{},
 		JavaConsole{},
 		JavaPerf{},
 		Python{Client: "confluent-kafka"},
@@ -76,6 +83,8 @@ func Readers() []Reader {
 	return []Reader{
 		Kcat{},
 		Franz{},
+		Sarama{},
+		KafkaGo{},
 		JavaConsole{},
 		Python{Client: "confluent-kafka"},
 		Python{Client: "kafka-python"},
@@ -86,18 +95,20 @@ func Readers() []Reader {
 // variant(i) says.
 func expected(job Job, timestamps bool, variant func(i int) record.Variant) Expected {
 	g := record.New(job.Seed)
-	sums := make(map[int32]*record.Summer, job.Partitions)
+	sums, blurred := make(map[int32]*record.Summer, job.Partitions), make(map[int32]*record.Summer, job.Partitions)
 	for p := range job.Partitions {
-		sums[p] = record.NewSummer()
+		sums[p], blurred[p] = record.NewSummer(), record.NewSummer()
 	}
 	for i := range job.Count {
-		s := sums[int32(i)%job.Partitions]
+		s, b := sums[int32(i)%job.Partitions], blurred[int32(i)%job.Partitions]
 		r := g.Record(uint32(i), variant(i))
 		s.Add(s.Next(), &r)
+		r = r.EmptyAsNull()
+		b.Add(b.Next(), &r)
 	}
-	out := Expected{Digests: digests(sums), Timestamps: timestamps, Total: int64(job.Count)}
+	out := Expected{Digests: digests(sums), Blurred: digests(blurred), Timestamps: timestamps, Total: int64(job.Count)}
 	if !timestamps {
-		out.Digests = out.Digests.WithoutTimestamps()
+		out.Digests, out.Blurred = out.Digests.WithoutTimestamps(), out.Blurred.WithoutTimestamps()
 	}
 	return out
 }

@@ -1,5 +1,5 @@
 // Package client drives other people's Kafka clients, each in its own process
-// (but for franz-go), and tells what each was told to send and what each saw.
+// (but for those in Go), and tells what each was told to send and what each saw.
 //
 // A [Producer] sends the records of a [Job] and returns what must therefore be
 // in the topic, as far as it is known beforehand; a [Reader] reads ranges of
@@ -8,7 +8,9 @@
 //
 // What each client can express:
 //
-//	franz-go, confluent-kafka   every byte, null, header, timestamp and partition
+//	franz-go, sarama,           every byte, null, header, timestamp and partition
+//	confluent-kafka
+//	kafka-go                    the same, but its reader shows empty as null
 //	KafkaJS                     the same, but null header values and a header name twice
 //	kafka-python                the same, but null header values and records with
 //	                            neither key nor value
@@ -19,5 +21,5 @@
 //	producer-perf-test (Java)   payloads of its own making: two readers are
 //	                            compared, and the count
 //
-// Every reader that is not franz-go verifies checksums, and none joins a group.
+// Every reader but kafka-go verifies checksums, and none joins a group.
 package client

@@ -71,18 +71,25 @@ func cell(t *testing.T, broker *target.Broker, r *row, producer client.Producer,
 		got, err := reader.Read(t.Context(), job.Bootstrap, job.Topic, ranges)
 		require.NoError(t, err, "read by %s", reader.Name())
 		require.Equal(t, want.Total, got.Total(), "records seen by %s", reader.Name())
+		blurs := client.Blurs(reader) && want.Digests != nil // what a client makes up by itself has no nulls but all keys
+		sent := want.Digests
+		if blurs {
+			sent = want.Blurred
+		}
 		switch {
-		case want.Digests == nil:
+		case sent == nil:
 			require.Equal(t, want.Total*client.PerfRecordSize, got.Bytes(), "bytes seen by %s", reader.Name())
 		case want.Timestamps:
-			require.Equal(t, want.Digests, got, "sent, and seen by %s", reader.Name())
+			require.Equal(t, sent, got, "sent, and seen by %s", reader.Name())
 		default:
-			require.Equal(t, want.Digests, got.WithoutTimestamps(), "sent, and seen by %s", reader.Name())
+			require.Equal(t, sent, got.WithoutTimestamps(), "sent, and seen by %s", reader.Name())
 		}
 		if first == nil {
-			first = got
+			first = got // of a reader that does not blur: see readers
 		}
-		require.Equal(t, first, got, "seen by %s, and by %s", readers[0].Name(), reader.Name())
+		if !blurs {
+			require.Equal(t, first, got, "seen by %s, and by %s", readers[0].Name(), reader.Name())
+		}
 		r.readers = append(r.readers, reader.Name())
 	}
 	r.records, r.bytes, r.took, r.ok = first.Total(), first.Bytes(), time.Since(begin), true

@@ -204,6 +204,15 @@ func headers(r *random, pool []byte) []Header {
 	return out
 }
 
+// EmptyAsNull is the record as a reader sees it that cannot tell null from empty.
+func (r *Record) EmptyAsNull() Record {
+	out := Record{Key: emptyToNull(r.Key), Value: emptyToNull(r.Value), Timestamp: r.Timestamp}
+	for _, h := range r.Headers {
+		out.Headers = append(out.Headers, Header{Key: h.Key, Value: emptyToNull(h.Value)})
+	}
+	return out
+}
+
 func emptyToNull(b []byte) []byte {
 	if len(b) == 0 {
 		return nil
