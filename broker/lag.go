@@ -335,6 +335,8 @@ func (b *Broker) addBacklogs(ctx context.Context, groups []GroupLag) error {
 				failed.Store(&err)
 				b.limited.warn("cannot tell the lag of groups", "error", err)
 			}
+		}
+		if found.HighWatermark < 0 {
 			return
 		}
 		a.to.HighWatermark = found.HighWatermark
@@ -342,6 +344,9 @@ func (b *Broker) addBacklogs(ctx context.Context, groups []GroupLag) error {
 			return
 		}
 		a.to.Records = max(found.HighWatermark-a.to.Committed, 0)
+		if err != nil { // how many there are is known, how old they are is not
+			return
+		}
 		a.to.Age = 0
 		if found.Oldest >= 0 && a.to.Records > 0 {
 			a.to.Age = max(now.Sub(time.UnixMilli(found.Oldest)), 0)

@@ -53,15 +53,15 @@ func bill() []panel {
 		},
 		{
 			kind: number, title: "Storage, a month", unit: "currencyUSD", width: 6,
-			about:   "What topics hold now, for a month: record bytes, without what was replaced and is not deleted yet. Retention is what bounds it.",
+			about:   "What topics hold now, for a month: record bytes, without what was replaced and is not deleted yet. Retention is not enforced in this version: it grows until topics are deleted.",
 			queries: []query{{"", `sum(streamhouse_topic_stored_bytes{@broker, @topic, topic!~"__.*"}) / 1e9 * $storage_price`}},
 		},
 		{
 			kind: number, title: "Requests for a million records", unit: "currencyUSD", width: 6,
-			about: "What requests of all kinds cost, over records written, at the rates of the time shown; storage not included.",
+			about: "What requests of all kinds cost, over records written, at the rates of the time shown; storage not included. No data where none was written.",
 			queries: []query{{"", `
 				1e6 * (` + writing("$__range") + ` / 1000 * $put_price + ` + reading("$__range") + ` / 1000 * $get_price)
-				/ sum(rate(streamhouse_agent_records_written_total{@broker}[$__range]))`}},
+				/ (sum(rate(streamhouse_agent_records_written_total{@broker}[$__range])) > 0)`}},
 		},
 	}
 }
@@ -97,7 +97,7 @@ func byTopic() []panel {
 		},
 		{
 			title: "Bytes stored", unit: "decbytes", width: 12, stack: true, fromZero: true,
-			about:   "Record bytes in the logs of topics now. Growing without end: set retention.ms or retention.bytes of the topic.",
+			about:   "Record bytes in the logs of topics now. Retention is not enforced in this version: they grow until the topic is deleted.",
 			queries: []query{{"{{topic}}", topicOrNobody(`sum by (topic) (streamhouse_topic_stored_bytes{@broker, @topic, topic!~"__.*"})`)}},
 		},
 		{

@@ -156,6 +156,7 @@ func TestDashboardsAreSound(t *testing.T) {
 				assert.False(t, titles[*p.Title], "two panels are called %s", *p.Title)
 				titles[*p.Title] = true
 				assert.NotEmpty(t, *p.Description, "%s says nothing of what to do", *p.Title)
+				assert.NotRegexp(t, `(?i)retention\.(ms|bytes)|bounds it`, *p.Description, "%s: retention is not enforced", *p.Title)
 				assert.NotEmpty(t, *p.FieldConfig.Defaults.Unit, "%s has no unit", *p.Title)
 				if p.Type == "timeseries" && *p.FieldConfig.Defaults.Unit == "short" {
 					custom, err := json.Marshal(p.FieldConfig.Defaults.Custom)
@@ -193,11 +194,13 @@ var (
 	window    = regexp.MustCompile(`\[([^\]]*)\]`)
 	labelSets = regexp.MustCompile(`\bby \(([^)]*)\)`)
 	legends   = regexp.MustCompile(`\{\{([a-z_]+)\}\}`)
+	byARate   = regexp.MustCompile(`/ *sum( by \([^)]*\))? *\( *(rate|increase|deriv)\(`)
 )
 
 func checkExpr(t *testing.T, title string, q target) {
 	t.Helper()
 	assert.NotContains(t, q.Expr, "@", "%s: a short name is left", title)
+	assert.NotRegexp(t, byARate, q.Expr, "%s: NaN or Inf while nothing happens: divide by what is > 0", title)
 	found := selector.FindAllStringSubmatch(q.Expr, -1)
 	require.NotEmpty(t, found, "%s asks for no metric: %s", title, q.Expr)
 	known := families(t)

@@ -66,12 +66,18 @@ func newCluster(b *builder) *Cluster {
 	return c
 }
 
-// Seen sets how many brokers live, and whether this one is the controller.
-func (c *Cluster) Seen(brokers int, controller bool) {
+// Seen sets how many brokers live.
+func (c *Cluster) Seen(brokers int) {
+	if c != nil {
+		c.brokers.Set(float64(brokers))
+	}
+}
+
+// Controls sets whether this broker is the controller.
+func (c *Cluster) Controls(controller bool) {
 	if c == nil {
 		return
 	}
-	c.brokers.Set(float64(brokers))
 	v := 0.0
 	if controller {
 		v = 1

@@ -20,15 +20,19 @@ type Backlog struct {
 	Oldest int64
 }
 
+// noBacklog tells nothing.
+var noBacklog = Backlog{LogStart: -1, HighWatermark: -1, Oldest: -1}
+
 // Backlog tells what lies in a partition from an offset on, without reading records. This broker need not lead it: high
 // watermark and log start are as it follows them, and never go back. Offsets below the log start count from there.
 // ErrNotLeader when nothing is followed; what reading may return otherwise. It asks the catalog and the store for what is
-// in neither memory nor cache.
+// in neither memory nor cache. With an error log start and high watermark are there all the same where it is just Oldest that
+// could not be found out, and -1 otherwise.
 func (e *Engine) Backlog(ctx context.Context, tp catalog.TopicPartition, offset int64) (Backlog, error) {
 	for retries := 0; ; retries++ {
 		p, err := e.known(ctx, tp)
 		if err != nil {
-			return Backlog{}, err
+			return noBacklog, err
 		}
 		b, x, err := p.backlog(offset)
 		if err == nil && x.rows {
@@ -46,10 +50,10 @@ func (e *Engine) Backlog(ctx context.Context, tp catalog.TopicPartition, offset 
 			return b, nil
 		case retries < 3 && (errors.Is(err, errStaleRow) || errors.Is(err, objstore.ErrNotFound) || errors.Is(err, errUnloaded)):
 			if err := e.lookAgain(ctx, p, true); err != nil {
-				return Backlog{}, err
+				return b, err
 			}
 		default:
-			return Backlog{}, fmt.Errorf("look at the backlog of %s from %d: %w", tp, offset, err)
+			return b, fmt.Errorf("look at the backlog of %s from %d: %w", tp, offset, err)
 		}
 	}
 }
@@ -107,10 +111,10 @@ func (p *partition) backlog(offset int64) (b Backlog, x stored, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.mu.dropped {
-		return b, x, ErrUnknownPartition
+		return noBacklog, x, ErrUnknownPartition
 	}
 	if !p.mu.loaded {
-		return b, x, fmt.Errorf("%w: %w", errUnloaded, ErrNotLeader)
+		return noBacklog, x, fmt.Errorf("%w: %w", errUnloaded, ErrNotLeader)
 	}
 	off := p.offsetsLocked()
 	b = Backlog{LogStart: off.LogStart, HighWatermark: off.HighWatermark, Oldest: -1}

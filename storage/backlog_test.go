@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/storage/objstore/faulty"
 )
 
 // What lies from an offset on is told from the tail and from stored objects, and is no older than its record; times are
@@ -50,6 +51,30 @@ func TestBacklog(t *testing.T) {
 	e.DropTopic(w.topic)
 	_, err = e.Backlog(ctx, l.tp, 0)
 	require.ErrorIs(t, err, ErrNotLeader, "nothing is known of it any more")
+}
+
+// How much there is is known without the store, of which only the age of the oldest is asked.
+func TestBacklogWithoutTheStore(t *testing.T) {
+	ctx := t.Context()
+	w := newWorld(t, 1)
+	e := w.open()
+	l := w.logs[0]
+	for i := range 10 {
+		require.NoError(t, w.produce(ctx, e, l, value(0, i, 700)))
+	}
+	require.NoError(t, e.Tidy(ctx))
+	require.NoError(t, e.Close(ctx))
+
+	plan := faulty.NewPlan(faulty.Fault{Op: faulty.OpGet, Count: math.MaxInt, Kind: faulty.Refuse})
+	e = w.open(func(c *Config) { c.Store = faulty.New(w.store, plan) })
+	b, err := e.Backlog(ctx, l.tp, 3)
+	require.Error(t, err)
+	require.Equal(t, Backlog{HighWatermark: 10, Oldest: -1}, b)
+	require.Positive(t, plan.Calls(faulty.OpGet))
+	e.DropTopic(w.topic)
+	b, err = e.Backlog(ctx, l.tp, 3)
+	require.ErrorIs(t, err, ErrNotLeader)
+	require.EqualValues(t, -1, b.HighWatermark, "nothing is known of it any more")
 }
 
 // A broker tells the backlog of what another leads.

@@ -128,6 +128,8 @@ func TestTheDevelopmentStackIsWhatItShouldBe(t *testing.T) {
 	require.Equal(t, "streamhouse-postgres", pg.ContainerName)
 	require.Empty(t, pg.Profiles)
 	require.Contains(t, pg.Ports, "5432:5432")
+	require.Contains(t, strings.Join(pg.Healthcheck.Test, " "), "pg_isready -q -h 127.0.0.1 ",
+		"the server that makes the database, the first time, listens on the socket alone, and ends again")
 	require.Equal(t, "streamhouse", env["POSTGRES_USER"])
 	require.Equal(t, "streamhouse_metadata", env["POSTGRES_DB"])
 	u, err := url.Parse(env["STREAMHOUSE_CATALOG"])

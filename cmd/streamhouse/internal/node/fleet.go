@@ -103,8 +103,7 @@ func (f *fleet) hooks() lease.Hooks {
 	return lease.Hooks{
 		Viewed: func(v *lease.View) {
 			f.cluster.viewed(v)
-			c, ok := v.Controller()
-			f.metrics.Seen(len(f.cluster.latest().nodes), ok && c.Epoch == f.engine.Epoch())
+			f.metrics.Seen(len(f.cluster.latest().nodes))
 			f.recount()
 		},
 		Acquired: moved(metrics.LeaseAcquired), Adopted: moved(metrics.LeaseAdopted), HandedOver: moved(metrics.LeaseHandedOver),

@@ -105,3 +105,32 @@ func TestABrokerAmongOthersIsMeasured(t *testing.T) {
 	require.NoError(t, a.catalog.Verify())
 	require.NoError(t, b.catalog.Verify())
 }
+
+// A broker that hangs on the catalog, as when the database's machine freezes, leads nothing and controls nothing once its session is
+// over. It must not go on telling what it did: alerts compare brokers by that.
+func TestWhatIsLedIsToldWhileTheCatalogHangs(t *testing.T) {
+	pg, err := postgrestest.Start(postgrestest.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, pg.Close()) })
+	r := beginHindered(t, settings(t, t.TempDir(), func(f *config.Flags) {
+		f.Catalog, f.Store = pg.NewDatabase(t), "s3://"+miniotest.Bucket+"/log?endpoint=http://"+miniotest.Start(t)
+	}))
+	_, err = r.admin.CreateTopic(t.Context(), 3, 1, nil, "t")
+	require.NoError(t, err)
+	leads := func(s samples) bool {
+		return s[`agent_active_partitions{topic="t"}`] == 3 && s[`cluster_controller`] == 1
+	}
+	r.eventually("it leads everything", leads)
+
+	back := make(chan struct{})
+	hang := func(op catfaulty.Op) {
+		r.catalog.Add(catfaulty.Fault{Op: op, Index: r.catalog.Calls(op), Count: 1 << 30, Kind: catfaulty.Slow, Gate: back})
+	}
+	hang(catfaulty.OpTopicSet)
+	hang(catfaulty.OpHeartbeat)
+	r.eventually("it leads nothing, and says so", func(s samples) bool {
+		return !s.has(`agent_active_partitions{topic="t"}`) && s.has(`cluster_controller`) && s[`cluster_controller`] == 0
+	})
+	close(back)
+	r.eventually("it is back", leads)
+}

@@ -13,6 +13,7 @@ import (
 
 	catfaulty "github.com/streamhouse/streamhouse/catalog/faulty"
 	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/config"
+	storefaulty "github.com/streamhouse/streamhouse/storage/objstore/faulty"
 )
 
 // hand is a member of a KIP-848 group that does only what the test says.
@@ -178,4 +179,30 @@ func TestOffsetsAndLoadsAreMeasured(t *testing.T) {
 	})
 	require.False(t, r.scrape().has(`consumer_last_committed_offset{group_id="reader",partition="0",topic="t"}`))
 	require.NoError(t, r.catalog.Verify())
+}
+
+// While the store does not answer nobody knows how old the oldest record is that a group has not read, but how many there are: alerts
+// on lag must not end for that.
+func TestLagIsToldWithoutTheStore(t *testing.T) {
+	dir := t.TempDir()
+	first := begin(t, settings(t, dir))
+	first.produce("t", values("v", 10)...)
+	cl := first.client(kgo.ConsumeTopics("t"), kgo.ConsumerGroup("g"), kgo.DisableAutoCommit(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	require.Equal(t, 10, cl.PollFetches(t.Context()).NumRecords())
+	done := make(chan error, 1)
+	cl.CommitOffsetsSync(t.Context(), map[string]map[int32]kgo.EpochOffset{"t": {0: {Epoch: -1, Offset: 4}}},
+		func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, _ *kmsg.OffsetCommitResponse, err error) { done <- err })
+	require.NoError(t, <-done)
+	cl.Close()
+	require.NoError(t, first.engine.Tidy(t.Context()))
+	require.NoError(t, first.stop())
+
+	r := beginHindered(t, settings(t, dir))
+	r.refuseStore(storefaulty.OpGet, 1<<30)
+	labels := `{group_id="g",partition="0",topic="t"}`
+	r.eventually("it is told how many", func(s samples) bool { return s[`consumer_lag_records`+labels] == 6 })
+	s := r.scrape()
+	require.EqualValues(t, 4, s[`consumer_last_committed_offset`+labels])
+	require.False(t, s.has(`consumer_lag_seconds`+labels))
+	require.Positive(t, s[`consumer_lag_errors_total`])
 }

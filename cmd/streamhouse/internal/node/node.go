@@ -13,6 +13,7 @@ import (
 
 	"github.com/streamhouse/streamhouse/broker"
 	"github.com/streamhouse/streamhouse/catalog"
+	"github.com/streamhouse/streamhouse/catalog/lease"
 	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/config"
 	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/tracing"
 	"github.com/streamhouse/streamhouse/metrics"
@@ -181,6 +182,7 @@ func (n *Node) countLeases() {
 	led := held
 	if n.fleet != nil {
 		led = n.fleet.leads
+		n.fleet.metrics.Controls(held(lease.ControllerLease())) // by the engine, as leases are: a view only gets old while the catalog is away
 	}
 	n.watch.countLeases(held, led)
 }

@@ -14,12 +14,19 @@ import (
 func (n *Node) Run(ctx context.Context) error {
 	serveCtx, stop := context.WithCancel(context.WithoutCancel(ctx)) // clients are served until what they write to has moved
 	defer stop()
-	failed := make(chan error, len(n.listeners)+3)
+	failed := make(chan error, len(n.listeners)+4)
 	for i, ln := range n.listeners {
 		name := n.resolved[i].Name
 		go func() { failed <- n.broker.Serve(serveCtx, ln, name) }()
 	}
-	go func() { failed <- n.refresh(serveCtx) }()
+	go func() {
+		n.refresh(serveCtx)
+		failed <- nil
+	}()
+	go func() {
+		n.eachSecond(serveCtx)
+		failed <- nil
+	}()
 	go func() {
 		n.broker.Coordinate(serveCtx)
 		failed <- nil
@@ -28,7 +35,7 @@ func (n *Node) Run(ctx context.Context) error {
 		n.measureStored(serveCtx)
 		failed <- nil
 	}()
-	running := len(n.listeners) + 3
+	running := len(n.listeners) + 4
 	var err error
 	select {
 	case <-ctx.Done():
@@ -87,8 +94,7 @@ func (n *Node) stop(ctx context.Context) error {
 }
 
 // refresh looks for topics changed by others when they say so, and once a second; the broker's own changes it knows at once.
-// It also gives memory back when there is nothing to do.
-func (n *Node) refresh(ctx context.Context) error {
+func (n *Node) refresh(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	var changed <-chan struct{}
@@ -96,31 +102,41 @@ func (n *Node) refresh(ctx context.Context) error {
 		changed = n.fleet.topics
 	}
 	failing := false
-	topics := func() {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-tick.C:
+		}
 		err := n.broker.RefreshTopics(ctx)
 		if err != nil && ctx.Err() == nil && !failing {
 			n.log.Warn("cannot refresh topics; trying again every second", "error", err)
 		}
 		failing = err != nil
 	}
+}
+
+// eachSecond counts leases, for one can be lost without a word: not renewed in time. It also gives memory back when there is nothing to
+// do. Nothing in it may wait for the catalog, which is what hangs when leases are lost that way.
+func (n *Node) eachSecond(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
 	var r rest
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-changed:
-			topics()
+			return
 		case <-tick.C:
-			topics()
-			n.countLeases() // a lease can be lost without a word: not renewed in time
-			drop, free := r.second(n.watch.traffic.Swap(false), n.watch.work.Swap(false))
-			if drop {
-				n.engine.DropBlocks()
-				n.pool.Trim()
-			}
-			if free {
-				debug.FreeOSMemory()
-			}
+		}
+		n.countLeases()
+		drop, free := r.second(n.watch.traffic.Swap(false), n.watch.work.Swap(false))
+		if drop {
+			n.engine.DropBlocks()
+			n.pool.Trim()
+		}
+		if free {
+			debug.FreeOSMemory()
 		}
 	}
 }
