@@ -60,18 +60,26 @@ func (h *hindered) one(cl *kgo.Client, bytes int) {
 	require.NoError(h.t, cl.ProduceSync(h.t.Context(), &kgo.Record{Topic: "t", Value: make([]byte, bytes)}).FirstErr())
 }
 
+// flushed waits until n objects since the start are counted, and scrapes: who produced is answered before that, and a scrape does
+// not see all families at one moment.
+func (h *hindered) flushed(n float64) samples {
+	h.t.Helper()
+	h.eventually("log objects are counted", func(s samples) bool { return s[`flush_duration_seconds_count`] >= n })
+	return h.scrape()
+}
+
 // What had to be tried again on its way into the log: an upload, and a commit.
 func TestFlushesThatAreTriedAgainAreMeasured(t *testing.T) {
 	r := beginHindered(t, settings(t, t.TempDir(), func(f *config.Flags) { f.MergeInterval = time.Hour }))
 	cl := r.client()
 	r.one(cl, 1)
-	s := r.scrape()
+	s := r.flushed(1)
 	require.True(t, s.has(`flush_retries_total`))
 	require.Zero(t, s[`flush_retries_total`])
 	for range 10 {
 		r.one(cl, 1)
 	}
-	before, s := s, r.scrape()
+	before, s := s, r.flushed(11)
 	sum := func(name string) float64 { return s[name] - before[name] }
 	require.EqualValues(t, 10, sum(`flush_duration_seconds_count`))
 	require.GreaterOrEqual(t, sum(`flush_duration_seconds_sum`), sum(`objstore_request_duration_seconds_sum{op="put",status="ok"}`)+
@@ -85,7 +93,7 @@ func TestFlushesThatAreTriedAgainAreMeasured(t *testing.T) {
 	require.EqualValues(t, 1, r.scrape()[`flush_retries_total`])
 	r.refuse(catfaulty.OpCommit, 2, nil)
 	r.one(cl, 1)
-	s = r.scrape()
+	s = r.flushed(13)
 	require.EqualValues(t, 3, s[`flush_retries_total`])
 	require.EqualValues(t, 13, s[`flush_objects_total`])
 	require.NoError(t, r.catalog.Verify())
@@ -112,7 +120,7 @@ func TestRewritesThatFailAreMeasured(t *testing.T) {
 		}
 	}
 	write()
-	s := r.scrape()
+	s := r.flushed(40)
 	require.GreaterOrEqual(t, s[`tail_objects`], 40.0)
 	require.Positive(t, s[`tail_index_bytes`])
 	r.refuse(catfaulty.OpMergeTail, 1, catalog.ErrConflict)
