@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -216,21 +217,28 @@ func TestRenewalsThatFailAreMeasured(t *testing.T) {
 	r.produce("t", "under a new epoch")
 }
 
-// A batch that was appended and then cannot be committed is an error of its topic; a request that is answered with an error counts
+// A batch that was appended and is not committed in time is an error of its topic; a request that is answered with an error counts
 // under its name, and took time.
 func TestWhatIsAnsweredWithAnErrorIsMeasured(t *testing.T) {
 	r := beginHindered(t, settings(t, t.TempDir()))
 	r.produce("other", "v")
 	r.produce("t", "v")
 	errors := func(s samples, topic string) float64 {
-		return s[`producer_send_errors_total{error_type="NOT_LEADER_OR_FOLLOWER",topic="`+topic+`"}`]
+		return s[`producer_send_errors_total{error_type="REQUEST_TIMED_OUT",topic="`+topic+`"}`]
 	}
 	require.Zero(t, errors(r.scrape(), "t"))
-	require.NoError(t, r.Node.catalog.FenceBroker(t.Context(), r.engine.Epoch(), catalog.FenceProvenDead))
-	r.produce("t", "committed under the next epoch only")
+	gate := make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	defer open()
+	r.catalog.Add(catfaulty.Fault{Op: catfaulty.OpCommit, Index: r.catalog.Calls(catfaulty.OpCommit), Kind: catfaulty.Slow, Gate: gate})
+	cl := r.client(kgo.DisableIdempotentWrite(), kgo.RecordRetries(0), kgo.ProduceRequestTimeout(100*time.Millisecond))
+	require.ErrorIs(t, cl.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Value: []byte("late")}).FirstErr(), kgo.ErrRecordRetries)
 	s := r.scrape()
-	require.Positive(t, errors(s, "t"))
+	require.EqualValues(t, 1, s[`producer_pending_records{partition="0",topic="t"}`])
+	require.EqualValues(t, 1, errors(s, "t"))
 	require.Zero(t, errors(s, "other"))
+	open()
+	require.Equal(t, []string{"v", "late"}, r.consume("t", 2), "it was no refusal")
 
 	gone, err := r.admin.DeleteTopics(t.Context(), "never")
 	require.NoError(t, err)
