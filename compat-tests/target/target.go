@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -301,19 +303,28 @@ func (p *process) tail() string {
 	return string(log)
 }
 
-// FreePorts returns n addresses of 127.0.0.1 nobody listens on. They are held
-// together until all are taken, so that they differ.
-func FreePorts(t *testing.T, n int) []string {
+// given are the ports that FreePorts has returned.
+var given sync.Map
+
+// FreePorts returns n addresses of 127.0.0.1 nobody listens on, each once. They are below those (32768 and up) that Linux gives to
+// whoever connects, or listens on port 0: one of those could take a port before the server it is for, or while that is killed.
+func FreePorts(t *testing.T, n int) (out []string) {
 	t.Helper()
-	out := make([]string, n)
-	held := make([]net.Listener, n)
-	for i := range out {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		held[i], out[i] = l, l.Addr().String()
-	}
-	for _, l := range held {
+	const first, last, tries = 20_000, 32_767, 1000
+	for range tries {
+		if len(out) == n {
+			return out
+		}
+		addr := fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first+1))
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
 		require.NoError(t, l.Close())
+		if _, again := given.LoadOrStore(addr, true); !again {
+			out = append(out, addr)
+		}
 	}
-	return out
+	require.Fail(t, "found no free ports")
+	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -18,6 +17,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/streamhouse/streamhouse/internal/freeport"
 )
 
 // Options say how a server runs.
@@ -108,7 +109,7 @@ func (s *Server) init(opts Options) error {
 		s.args = append(s.args, "-c", name+"="+value)
 	}
 	var err error
-	s.port, err = freePort()
+	s.port, err = freeport.Get(context.Background())
 	return err
 }
 
@@ -131,18 +132,6 @@ func (s *Server) becomeSomebody() error {
 		return nil
 	}
 	return errors.New("Postgres does not run as root, and there is neither a user postgres nor a user nobody: add one") //nolint:staticcheck // a name
-}
-
-func freePort() (int, error) {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	if err := l.Close(); err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	return port, nil
 }
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }

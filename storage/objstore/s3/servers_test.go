@@ -24,6 +24,8 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/logging"
 	"github.com/stretchr/testify/require"
+
+	"github.com/streamhouse/streamhouse/internal/freeport"
 )
 
 const (
@@ -140,14 +142,11 @@ func start(scratch, name string, args func(address, data string) []string) (stop
 			return nil, err
 		}
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Get(context.Background())
 	if err != nil {
 		return nil, err
 	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		return nil, err
-	}
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	log, err := os.Create(data + ".log")
 	if err != nil {
 		return nil, err

@@ -10,8 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
+
+	"github.com/streamhouse/streamhouse/internal/freeport"
 )
 
 // Bucket is the one there is.
@@ -48,10 +51,9 @@ func Start(t TB) (address string) {
 	}
 	data := t.TempDir()
 	check(os.Mkdir(filepath.Join(data, Bucket), 0o700)) // a folder there is a bucket
-	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	port, err := freeport.Get(t.Context())
 	check(err)
-	address = ln.Addr().String()
-	check(ln.Close())
+	address = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program(t), "server", "--quiet", "--address", address, data) //nolint:gosec // its own installation
 	cmd.Env = []string{
 		"HOME=" + t.TempDir(), "MINIO_ROOT_USER=" + user, "MINIO_ROOT_PASSWORD=" + password,
