@@ -64,6 +64,11 @@ func TestGroupsAreMeasured(t *testing.T) {
 	}
 	classic := join("classic")
 	modern := join("consumer", kgo.WithContext(next))
+	// A group whose members read and commit may be a heartbeat away from stable, and shards of others be read yet.
+	r.eventually("both groups are stable, all shards are read", func(s samples) bool {
+		return s[groupFamilies[0]] > 0 && s[groupFamilies[1]] > 0 &&
+			s[`group_coordinator_shards`] == 50 && s[`group_coordinator_loads_total{status="ok"}`] == 50
+	})
 	s = r.scrape()
 	for _, name := range groupFamilies {
 		require.Positive(t, s[name], name)

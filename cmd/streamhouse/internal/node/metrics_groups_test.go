@@ -52,10 +52,11 @@ func (h *hand) beat(change func(req *kmsg.ConsumerGroupHeartbeatRequest)) {
 	}
 }
 
-func (h *hand) join(topics ...string) {
+// join says for how long it may keep what it is to give up.
+func (h *hand) join(rebalance time.Duration, topics ...string) {
 	h.r.t.Helper()
 	h.beat(func(req *kmsg.ConsumerGroupHeartbeatRequest) {
-		req.MemberEpoch, req.RebalanceTimeoutMillis, req.SubscribedTopicNames = 0, 500, topics
+		req.MemberEpoch, req.RebalanceTimeoutMillis, req.SubscribedTopicNames = 0, int32(rebalance.Milliseconds()), topics
 		req.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
 	})
 }
@@ -94,7 +95,7 @@ func TestWhyGroupsRebalanceIsMeasured(t *testing.T) {
 		require.Equal(t, want, counted(r.scrape(), "consumer"))
 	}
 	a := r.hand("g")
-	a.join("t")
+	a.join(500*time.Millisecond, "t") // the one that is to be too slow
 	now("member_joins")
 	a.agree()
 	a.beat(func(req *kmsg.ConsumerGroupHeartbeatRequest) { req.SubscribedTopicNames = []string{"t", "u"} })
@@ -110,7 +111,7 @@ func TestWhyGroupsRebalanceIsMeasured(t *testing.T) {
 	a.agree()
 
 	b := r.hand("g")
-	b.join("t")
+	b.join(time.Minute, "t")
 	now("member_joins")
 	a.beat(nil) // it is told
 	r.eventually("one that keeps what it should give up is thrown out", func(s samples) bool {
@@ -119,11 +120,11 @@ func TestWhyGroupsRebalanceIsMeasured(t *testing.T) {
 	})
 	now("rebalance_timeout")
 	c := r.hand("g")
-	c.join("t")
+	c.join(time.Minute, "t")
 	now("member_joins")
 	c.leave()
 	now("member_leaves")
-	c.join("t")
+	c.join(time.Minute, "t")
 	now("member_joins")
 	r.eventually("one that is silent is thrown out", func(s samples) bool {
 		b.agree() // gives up what the silent one gets

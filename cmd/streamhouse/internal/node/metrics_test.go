@@ -36,7 +36,7 @@ func TestProduceAndConsumeAreMeasured(t *testing.T) {
 	require.Len(t, r.consume("t", n), n)
 	r.eventually("the last of it is counted", func(s samples) bool {
 		return s[`consumer_records_consumed_total{group_id="",partition="0",topic="t"}`] >= n/2 &&
-			s[`consumer_records_consumed_total{group_id="",partition="1",topic="t"}`] >= n/2
+			s[`consumer_records_consumed_total{group_id="",partition="1",topic="t"}`] >= n/2 && s[`flush_duration_seconds_count`] >= n
 	})
 	s := r.scrape()
 	for _, p := range []string{"0", "1"} {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,18 +61,26 @@ func (h *hindered) one(cl *kgo.Client, bytes int) {
 	require.NoError(h.t, cl.ProduceSync(h.t.Context(), &kgo.Record{Topic: "t", Value: make([]byte, bytes)}).FirstErr())
 }
 
+// flushed waits until n objects since the start are counted, and scrapes: who produced is answered before that, and a scrape does
+// not see all families at one moment.
+func (h *hindered) flushed(n float64) samples {
+	h.t.Helper()
+	h.eventually("log objects are counted", func(s samples) bool { return s[`flush_duration_seconds_count`] >= n })
+	return h.scrape()
+}
+
 // What had to be tried again on its way into the log: an upload, and a commit.
 func TestFlushesThatAreTriedAgainAreMeasured(t *testing.T) {
 	r := beginHindered(t, settings(t, t.TempDir(), func(f *config.Flags) { f.MergeInterval = time.Hour }))
 	cl := r.client()
 	r.one(cl, 1)
-	s := r.scrape()
+	s := r.flushed(1)
 	require.True(t, s.has(`flush_retries_total`))
 	require.Zero(t, s[`flush_retries_total`])
 	for range 10 {
 		r.one(cl, 1)
 	}
-	before, s := s, r.scrape()
+	before, s := s, r.flushed(11)
 	sum := func(name string) float64 { return s[name] - before[name] }
 	require.EqualValues(t, 10, sum(`flush_duration_seconds_count`))
 	require.GreaterOrEqual(t, sum(`flush_duration_seconds_sum`), sum(`objstore_request_duration_seconds_sum{op="put",status="ok"}`)+
@@ -85,7 +94,7 @@ func TestFlushesThatAreTriedAgainAreMeasured(t *testing.T) {
 	require.EqualValues(t, 1, r.scrape()[`flush_retries_total`])
 	r.refuse(catfaulty.OpCommit, 2, nil)
 	r.one(cl, 1)
-	s = r.scrape()
+	s = r.flushed(13)
 	require.EqualValues(t, 3, s[`flush_retries_total`])
 	require.EqualValues(t, 13, s[`flush_objects_total`])
 	require.NoError(t, r.catalog.Verify())
@@ -112,7 +121,7 @@ func TestRewritesThatFailAreMeasured(t *testing.T) {
 		}
 	}
 	write()
-	s := r.scrape()
+	s := r.flushed(40)
 	require.GreaterOrEqual(t, s[`tail_objects`], 40.0)
 	require.Positive(t, s[`tail_index_bytes`])
 	r.refuse(catfaulty.OpMergeTail, 1, catalog.ErrConflict)
@@ -208,21 +217,28 @@ func TestRenewalsThatFailAreMeasured(t *testing.T) {
 	r.produce("t", "under a new epoch")
 }
 
-// A batch that was appended and then cannot be committed is an error of its topic; a request that is answered with an error counts
+// A batch that was appended and is not committed in time is an error of its topic; a request that is answered with an error counts
 // under its name, and took time.
 func TestWhatIsAnsweredWithAnErrorIsMeasured(t *testing.T) {
 	r := beginHindered(t, settings(t, t.TempDir()))
 	r.produce("other", "v")
 	r.produce("t", "v")
 	errors := func(s samples, topic string) float64 {
-		return s[`producer_send_errors_total{error_type="NOT_LEADER_OR_FOLLOWER",topic="`+topic+`"}`]
+		return s[`producer_send_errors_total{error_type="REQUEST_TIMED_OUT",topic="`+topic+`"}`]
 	}
 	require.Zero(t, errors(r.scrape(), "t"))
-	require.NoError(t, r.Node.catalog.FenceBroker(t.Context(), r.engine.Epoch(), catalog.FenceProvenDead))
-	r.produce("t", "committed under the next epoch only")
+	gate := make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	defer open()
+	r.catalog.Add(catfaulty.Fault{Op: catfaulty.OpCommit, Index: r.catalog.Calls(catfaulty.OpCommit), Kind: catfaulty.Slow, Gate: gate})
+	cl := r.client(kgo.DisableIdempotentWrite(), kgo.RecordRetries(0), kgo.ProduceRequestTimeout(100*time.Millisecond))
+	require.ErrorIs(t, cl.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Value: []byte("late")}).FirstErr(), kgo.ErrRecordRetries)
 	s := r.scrape()
-	require.Positive(t, errors(s, "t"))
+	require.EqualValues(t, 1, s[`producer_pending_records{partition="0",topic="t"}`])
+	require.EqualValues(t, 1, errors(s, "t"))
 	require.Zero(t, errors(s, "other"))
+	open()
+	require.Equal(t, []string{"v", "late"}, r.consume("t", 2), "it was no refusal")
 
 	gone, err := r.admin.DeleteTopics(t.Context(), "never")
 	require.NoError(t, err)

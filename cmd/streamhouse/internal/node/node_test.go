@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 
 	"github.com/streamhouse/streamhouse/catalog/sqlite"
 	"github.com/streamhouse/streamhouse/cmd/streamhouse/internal/config"
+	storefaulty "github.com/streamhouse/streamhouse/storage/objstore/faulty"
 	"github.com/streamhouse/streamhouse/storage/objstore/fs"
 )
 
@@ -46,16 +49,25 @@ func TestStopCommitsWhatWasAppended(t *testing.T) {
 	r.produce("t", "first")
 	require.NoError(t, r.stop())
 
-	cfg.Store.Latency = 300 * time.Millisecond
-	r = begin(t, cfg)
-	cl := r.client(kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite())
+	// The store holds the record back until the stop has begun.
+	h := beginHindered(t, cfg)
+	gate := make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	defer open()
+	h.store.Add(storefaulty.Fault{Op: storefaulty.OpPut, Index: h.store.Calls(storefaulty.OpPut), Kind: storefaulty.Slow, Gate: gate})
+	cl := h.client(kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite())
 	cl.Produce(t.Context(), &kgo.Record{Topic: "t", Value: []byte("second")}, nil)
-	r.eventually("appended, not committed", func(s samples) bool {
+	h.eventually("appended, not committed", func(s samples) bool {
 		return s[`producer_pending_records{partition="0",topic="t"}`] == 1
 	})
-	require.NoError(t, r.stop())
+	stopped := make(chan error, 1)
+	go func() { stopped <- h.stop() }()
+	require.Eventually(t, func() bool { return strings.Contains(h.log.String(), "msg=stopping") }, patience, time.Millisecond)
+	require.Empty(t, stopped, "it waits")
+	open()
+	require.NoError(t, <-stopped)
+	require.NoError(t, h.store.Verify())
 
-	cfg.Store.Latency = 0
 	r = begin(t, cfg)
 	require.Equal(t, []string{"first", "second"}, r.consume("t", 2))
 }
