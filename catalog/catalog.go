@@ -56,7 +56,7 @@ type Brokers interface {
 	// Heartbeat renews the session. ErrFenced.
 	Heartbeat(ctx context.Context, epoch BrokerEpoch) (Heartbeat, error)
 	// FenceBroker fences an epoch: after it returns, no statement of that epoch is ever applied, and everything it
-	// committed is visible. Its leases become free. Fencing twice is a success. ErrUnknownBroker; ErrNotExpired for
+	// committed is visible. Its leases become free. Fencing twice is a success, by which the fence is as durable as by the first. ErrUnknownBroker; ErrNotExpired for
 	// FenceExpired when the catalog's clock says otherwise: less than the session's TTL has passed since its last heartbeat,
 	// since the catalog was opened or since its clock was set ahead.
 	FenceBroker(ctx context.Context, epoch BrokerEpoch, why FenceReason) error
@@ -141,6 +141,6 @@ type Manifest interface {
 	// ForgetRetired removes batches whose files are deleted. Unknown ids are ignored.
 	ForgetRetired(ctx context.Context, ids []int64) error
 	// KnownObjects returns which of the keys the catalog still names: in the tail, as folded objects, or retired.
-	// It vouches for that, as TailAt does, and for what the same server showed before.
+	// It vouches for that, as TailAt does.
 	KnownObjects(ctx context.Context, keys []string) (map[string]bool, error)
 }

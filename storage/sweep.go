@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
@@ -38,7 +39,7 @@ func (t *term) sweep(ctx context.Context) error {
 	return t.sweepOrphans(ctx)
 }
 
-// sweepOrphans deletes objects of fenced broker epochs that no manifest row names. An epoch counts as fenced only if
+// sweepOrphans deletes objects of fenced broker epochs that no manifest row names. An epoch is asked about only if
 // the catalog knows it and does not list it as unfenced: this broker's own epoch and all unfenced ones are left alone.
 // Nothing is deleted after an error or on a partial answer. It goes through the store once, and once more whenever a broker
 // that lived then is fenced: what is left behind otherwise belongs to live epochs.
@@ -82,39 +83,74 @@ func (t *term) sweepOrphans(ctx context.Context) error {
 	if s.after == "" {
 		s.live = live
 	}
-	var candidates []string
+	candidates := make(map[string]catalog.BrokerEpoch)
 	for _, info := range infos {
 		k, err := segment.ParseKey(info.Key)
 		if err == nil && k.Epoch <= newest && !live[k.Epoch] { // not ours to judge otherwise
-			candidates = append(candidates, info.Key)
+			candidates[info.Key] = k.Epoch
 		}
 	}
-	if len(candidates) > 0 {
-		known, err := cat.KnownObjects(ctx, candidates)
-		if err != nil {
-			return fmt.Errorf("ask for known objects: %w", err)
+	orphans, err := t.unnamed(ctx, candidates)
+	if err != nil {
+		return err
+	}
+	if len(orphans) > 0 {
+		if hook := t.e.cfg.Hooks.Orphans; hook != nil {
+			hook(len(orphans))
 		}
-		var orphans []string
-		for _, key := range candidates {
-			if !known[key] {
-				orphans = append(orphans, key)
-			}
+		if err := t.e.remove(ctx, deleteOrphan, orphans); err != nil {
+			return fmt.Errorf("delete orphans: %w", err)
 		}
-		if len(orphans) > 0 {
-			if hook := t.e.cfg.Hooks.Orphans; hook != nil {
-				hook(len(orphans))
-			}
-			if err := t.e.remove(ctx, deleteOrphan, orphans); err != nil {
-				return fmt.Errorf("delete orphans: %w", err)
-			}
-			t.e.cfg.Logger.Info("deleted objects that an earlier process left uncommitted", "objects", len(orphans))
-		}
+		t.e.cfg.Logger.Info("deleted objects that an earlier process left uncommitted", "objects", len(orphans))
 	}
 	if len(infos) > 0 {
 		s.after = infos[len(infos)-1].Key
 	}
 	s.done = !more
 	return nil
+}
+
+// unnamed returns those of the keys, each of which is given with its broker epoch, that the manifest does not name and never
+// will.
+//
+// That an epoch is fenced was only seen so far, and perhaps on a server that was lost since: the one promoted in its place
+// never got the fence, and what was asked next would be asked of that one, with the broker about to commit to it. So the epochs
+// of keys that nobody names are fenced, which is no more than to say it again, and holds on every server to come. Then it is
+// asked once more what is named. An epoch that turns out to live keeps its objects.
+func (t *term) unnamed(ctx context.Context, keys map[string]catalog.BrokerEpoch) ([]string, error) {
+	left, err := t.unknown(ctx, slices.Sorted(maps.Keys(keys)))
+	if err != nil || len(left) == 0 {
+		return nil, err
+	}
+	fenced := make(map[catalog.BrokerEpoch]bool)
+	for _, key := range left {
+		epoch := keys[key]
+		if _, asked := fenced[epoch]; asked {
+			continue
+		}
+		err := t.e.cfg.Catalog.FenceBroker(ctx, epoch, catalog.FenceExpired)
+		fenced[epoch] = err == nil
+		switch {
+		case errors.Is(err, catalog.ErrNotExpired), errors.Is(err, catalog.ErrUnknownBroker):
+			t.e.orphans.live[epoch] = true // once it is fenced they are looked for again
+		case err != nil:
+			return nil, fmt.Errorf("make sure that broker epoch %d is fenced: %w", epoch, err)
+		}
+	}
+	left = slices.DeleteFunc(left, func(key string) bool { return !fenced[keys[key]] })
+	return t.unknown(ctx, left)
+}
+
+// unknown returns those of the keys that the catalog does not name.
+func (t *term) unknown(ctx context.Context, keys []string) ([]string, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	known, err := t.e.cfg.Catalog.KnownObjects(ctx, keys)
+	if err != nil {
+		return nil, fmt.Errorf("ask for known objects: %w", err)
+	}
+	return slices.DeleteFunc(keys, func(key string) bool { return known[key] }), nil
 }
 
 // Why objects are deleted, for Hooks.Deleted.

@@ -105,7 +105,9 @@ func unsent(err error) bool { return pgconn.SafeToRetry(err) || rolledBack(err) 
 // statement runs one statement that writes.
 func (c *Catalog) statement(ctx context.Context, p *pool, op string, fn func(ctx context.Context) error) error {
 	return c.run(ctx, p, op, func(ctx context.Context) error {
-		return c.again(ctx, func() error { return fn(ctx) }, unsent)
+		return c.durably(func() error {
+			return c.again(ctx, func() error { return fn(ctx) }, unsent)
+		})
 	})
 }
 
@@ -164,8 +166,44 @@ type tx struct {
 // transaction whose COMMIT got no answer was applied is not known, and said.
 func (c *Catalog) write(ctx context.Context, p *pool, op string, fn func(t *tx) error) error {
 	return c.run(ctx, p, op, func(ctx context.Context) error {
-		return c.again(ctx, func() error { return c.transact(ctx, p, fn) }, unsent)
+		return c.durably(func() error {
+			return c.again(ctx, func() error { return c.transact(ctx, p, fn) }, unsent)
+		})
 	})
+}
+
+// errUnreplicated: a COMMIT was answered as done that the synchronous standby may not have.
+var errUnreplicated = errors.New("the server's wait for the synchronous standby was cancelled: the commit may not survive a fail-over")
+
+// durably runs fn, which writes. If the server gave up waiting for the standby meanwhile, what fn was answered counts as an answer
+// that was lost, whatever it was: even a refusal may rest on a read that was to vouch. Which connection was warned is not asked.
+// That this one was is enough: a notice is read by who reads the answer after it, so before fn returns. That it was another
+// one makes a call of doubt that is settled as any other.
+func (c *Catalog) durably(fn func() error) error {
+	before := c.unreplicated.Load()
+	err := fn()
+	if c.unreplicated.Load() != before {
+		return errUnreplicated
+	}
+	return err
+}
+
+// cancelledWait tells whether a notice is the server's warning that it stopped waiting for the standby, which is all that tells
+// its answer from a true one: SyncRepWaitForLSN gives up when the statement is cancelled, by whoever calls
+// pg_cancel_backend, by a cancel request that a pooler delivered late, or by a time-out that ran out as the commit
+// began, and goes on to "done". Its text is translated by lc_messages, its SQLSTATE is that of any warning (01000), such as that the
+// database should be vacuumed, which comes with every write for weeks. What neither changes is the field that names the
+// server's routine.
+func cancelledWait(n *pgconn.Notice) bool {
+	return n.SeverityUnlocalized == "WARNING" && n.Routine == "SyncRepWaitForLSN"
+}
+
+// noticed looks at what the server says besides its answers.
+func (c *Catalog) noticed(_ *pgconn.PgConn, n *pgconn.Notice) {
+	if cancelledWait(n) {
+		c.unreplicated.Add(1)
+		c.log.Warn("somebody cancelled a statement that waited for the synchronous standby: it counts as not answered", "warning", n.Message)
+	}
 }
 
 func (c *Catalog) transact(ctx context.Context, p *pool, fn func(t *tx) error) (err error) {

@@ -38,7 +38,7 @@
 //
 // Tried again here: reads; statements that were never sent; whatever the server says it undid. A write whose answer is lost
 // is catalog.ErrUnavailable, and the caller settles it as the contract says; what it settles it by is durable
-// (vouch). Time-outs: a statement's and a lock's at the server, each call's here, TCP keep-alives at both ends, and the server ends transactions whose client fell silent
+// (vouch). "Done" with the warning that the wait for the standby was cancelled is no answer either (durably). Time-outs: a statement's and a lock's at the server, each call's here, TCP keep-alives at both ends, and the server ends transactions whose client fell silent
 // (idle_in_transaction_session_timeout). After a lost connection, a shutdown or an answer from a standby the idle
 // connections are thrown away and new ones are sought on all hosts of the URL, for one that takes writes.
 //

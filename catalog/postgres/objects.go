@@ -215,8 +215,8 @@ func (c *Catalog) ForgetRetired(ctx context.Context, ids []int64) error {
 // compares every key with every other, for tens of seconds where merges retired tens of thousands; a sub-select under IS TRUE,
 // which cannot become a join, is hashed.
 //
-// It vouches for what it found, and for what was read before it: the others are deleted as orphans of fenced brokers, and a
-// broker whose fence only shows may be back after a fail-over, and commit the object that it was about to.
+// It vouches for what it found, since the others are deleted as orphans of fenced brokers: a server that was deposed and still
+// answers does not know what they committed since, before they were fenced. It cannot vouch.
 func (c *Catalog) KnownObjects(ctx context.Context, keys []string) (map[string]bool, error) {
 	var known map[string]bool
 	err := c.write(ctx, c.general, "look up object keys", func(t *tx) error {

@@ -59,7 +59,8 @@ type Options struct {
 	// Now, if set, is the catalog's clock in place of the server's. For tests with one process.
 	Now func() time.Time
 
-	tracer pgx.QueryTracer // for tests
+	noticed pgconn.NoticeHandler // for what the server says besides its answers
+	tracer  pgx.QueryTracer      // for tests
 }
 
 func withDefaults(o Options) (Options, error) {
@@ -130,6 +131,7 @@ func (o *Options) harden(cfg *pgx.ConnConfig, statement, lock time.Duration) {
 		params["default_transaction_read_only"] = "on"
 	}
 	params["timezone"] = "UTC"
+	params["client_min_messages"] = "warning" // see cancelledWait
 	// Each statement is meant to go from a few keys to their rows by an index. What the planner would rather do while a
 	// table is small, and keep doing when it has grown, is a scan.
 	params["plan_cache_mode"] = "force_generic_plan"
@@ -145,7 +147,7 @@ func (o *Options) harden(cfg *pgx.ConnConfig, statement, lock time.Duration) {
 		Enable: true, Idle: 2 * time.Second, Interval: time.Second, Count: 3,
 	}}
 	cfg.DialFunc = dialer.DialContext
-	cfg.Tracer = o.tracer
+	cfg.Tracer, cfg.OnNotice = o.tracer, o.noticed
 }
 
 // pool is a pool with the time one call may take.

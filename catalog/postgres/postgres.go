@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -28,6 +29,8 @@ type Catalog struct {
 	groups  *pool // writes of groups
 	refs    topicRefs
 	wakes   announcer
+
+	unreplicated atomic.Int64 // how often a wait for the standby was cancelled: see durably
 
 	closed context.Context // ends with Close, and all calls with it
 	end    context.CancelFunc
@@ -63,6 +66,7 @@ func Open(ctx context.Context, opts Options) (_ *Catalog, err error) {
 		c.time.quiet = silentPulses * opts.PulseInterval
 	}
 	c.closed, c.end = context.WithCancel(context.Background())
+	opts.noticed = c.noticed
 	c.general, err = opts.pool(ctx, opts.MaxConns, opts.StatementTimeout, 2*opts.StatementTimeout)
 	if err == nil {
 		c.urgent, err = opts.pool(ctx, opts.UrgentConns, opts.UrgentTimeout, opts.UrgentTimeout, commitOne, heartbeatSQL, pulseSQL, unfencedSQL,

@@ -30,6 +30,9 @@ func TestWritesThatOnlyShow(t *testing.T) {
 	require.NoError(t, err)
 	gone := register(t, c, 2)
 	require.NoError(t, c.FenceBroker(t.Context(), gone, catalog.FenceProvenDead))
+	fenced := register(t, c, 3)
+	settle(t, c, fenced, 1) // which keeps its row
+	require.NoError(t, c.FenceBroker(t.Context(), fenced, catalog.FenceProvenDead))
 	require.NoError(t, c.SetDraining(t.Context(), 1, true))
 	retireOne(t, c, epoch)
 	waitFor := standbys(t, server)
@@ -91,6 +94,7 @@ func TestWritesThatOnlyShow(t *testing.T) {
 			}
 			return err
 		},
+		"the fence of an orphan's broker": func() error { return c.FenceBroker(t.Context(), fenced, catalog.FenceExpired) },
 		"an orphan": func() error {
 			_, err := c.KnownObjects(t.Context(), []string{"nobody's"})
 			return err
