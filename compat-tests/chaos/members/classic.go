@@ -98,7 +98,6 @@ func (m *Classic) join(ctx context.Context) (good bool) {
 		return good
 	}
 	defer m.busy.Unlock()
-	m.hush.Store(false)
 	req := kmsg.NewPtrJoinGroupRequest()
 	req.Group, req.MemberID, req.ProtocolType = m.history.Group, id, protocolType
 	req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = int32(m.cfg.Session/time.Millisecond), int32(rebalanceTimeout/time.Millisecond)
@@ -110,8 +109,11 @@ func (m *Classic) join(ctx context.Context) (good bool) {
 	answer, from, err := m.beats.do(asking, req)
 	resp, ok := answer.(*kmsg.JoinGroupResponse)
 	if err != nil || !ok {
+		// It goes on without commits: the coordinator may have got the request, count the member as joined, and begin the next
+		// generation at any time, in which a commit of this one is refused.
 		return false
 	}
+	m.hush.Store(false)
 	switch code := resp.ErrorCode; {
 	case code == 0:
 	case code == kerr.MemberIDRequired.Code:
