@@ -180,7 +180,7 @@ func TestValuesAddUp(t *testing.T) {
 	touchAll(m, "orders")
 	tp := m.Producer.Topic("orders")
 	require.InDelta(t, 20, testutil.ToFloat64(tp.Partition(3).records), 0)
-	require.InDelta(t, 10, testutil.ToFloat64(tp.Partition(3).pending), 0)
+	require.InDelta(t, 10, testutil.ToFloat64(tp.Partition(3).mu.pending), 0)
 	require.InDelta(t, 2000, testutil.ToFloat64(tp.bytes), 0)
 	require.InDelta(t, 2, testutil.ToFloat64(m.Agent.API("Produce").ok), 0)
 	require.InDelta(t, 2, testutil.ToFloat64(m.Agent.connections), 0)
@@ -280,6 +280,44 @@ func TestLeasesAtZeroHaveNoSample(t *testing.T) {
 	require.Contains(t, gather(t, m), "streamhouse_agent_active_partitions")
 	ta.Leases(-2)
 	require.NotContains(t, gather(t, m), "streamhouse_agent_active_partitions")
+}
+
+// What is pending is told by the broker that leads. One that leads no more may have records in flight, and may lead again; and
+// nothing comes back under the name of a topic that was deleted meanwhile.
+func TestPendingEndsWithTheLease(t *testing.T) {
+	m := New(Options{MaxPartitions: 1})
+	tp := m.Producer.Topic("orders")
+	p, shared := tp.Partition(0), tp.Partition(1)
+	pending := func(partition string) []string {
+		t.Helper()
+		var out []string
+		for _, s := range seriesWith(t, m, "partition", partition) {
+			if strings.Contains(s, "pending") {
+				out = append(out, s)
+			}
+		}
+		return out
+	}
+	p.Pending(5)
+	shared.Pending(2)
+	p.Leave()
+	require.Len(t, pending("0"), 1, "they are in flight")
+	p.Pending(-5)
+	p.Leave()
+	p.Leave()
+	require.Empty(t, pending("0"))
+	shared.Pending(-2)
+	shared.Leave()
+	require.Len(t, pending(""), 1, "it is other partitions', too")
+	p.Pending(3)
+	require.Len(t, pending("0"), 1)
+	require.InDelta(t, 3, testutil.ToFloat64(m.Producer.pendingRecord.WithLabelValues("orders", "0")), 0)
+	p.Pending(-3)
+	p.Leave()
+	m.DropTopic("orders")
+	p.Pending(1)
+	p.Leave()
+	require.Empty(t, seriesWith(t, m, "topic", "orders"))
 }
 
 func TestPartitionsAboveTheLimitFold(t *testing.T) {

@@ -117,8 +117,7 @@ func (t *TopicProducer) Partition(partition int32) *PartitionProducer {
 	return t.partitions.of(t.parent.series, t.series, partition, "", func(label string) *PartitionProducer {
 		return &PartitionProducer{
 			records: t.parent.records.WithLabelValues(t.series.label, label),
-			pending: t.parent.pendingRecord.WithLabelValues(t.series.label, label),
-			folded:  t.folded,
+			folded:  t.folded, topic: t, label: label,
 		}
 	})
 }
@@ -175,8 +174,15 @@ func (t *TopicProducer) leave() {
 // PartitionProducer records the Produce path of one partition.
 type PartitionProducer struct {
 	records prometheus.Counter
-	pending prometheus.Gauge
 	folded  *foldedPending // of the topic; nil: it has series of its own
+	topic   *TopicProducer
+	label   string // "" where it shares series with other partitions of the topic
+
+	mu struct {
+		sync.Mutex
+		pending prometheus.Gauge // nil: there is no sample
+		sum     int
+	}
 }
 
 // Pending moves the number of records appended and not yet committed: up by n at append, down when they are committed
@@ -187,7 +193,46 @@ func (p *PartitionProducer) Pending(n int) {
 	case p.folded != nil:
 		p.folded.add(n)
 	default:
-		p.pending.Add(float64(n))
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.mu.pending == nil {
+			p.mu.pending = p.topic.pendingOf(p.label)
+		}
+		p.mu.sum += n
+		p.mu.pending.Add(float64(n))
+	}
+}
+
+// Leave ends the sample of what is pending: another broker leads the partition now. Records that are pending yet keep it; ask again.
+func (p *PartitionProducer) Leave() {
+	if p == nil || p.folded != nil || p.label == "" {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.pending != nil && p.mu.sum == 0 {
+		p.mu.pending = nil
+		p.topic.forgetPending(p.label)
+	}
+}
+
+// pendingOf returns the gauge of a partition. Of a topic that was dropped it is one that nobody sees: the name may be another's.
+func (t *TopicProducer) pendingOf(label string) prometheus.Gauge {
+	s := t.parent.series
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.series.dropped {
+		return prometheus.NewGauge(prometheus.GaugeOpts{})
+	}
+	return t.parent.pendingRecord.WithLabelValues(t.series.label, label)
+}
+
+func (t *TopicProducer) forgetPending(label string) {
+	s := t.parent.series
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !t.series.dropped {
+		t.parent.pendingRecord.DeleteLabelValues(t.series.label, label)
 	}
 }
 

@@ -231,3 +231,30 @@ func TestTheDevelopmentStackIsUnderstood(t *testing.T) {
 	}
 	require.Equal(t, map[string]bool{"1a": true, "2b": true, "3c": true}, ids)
 }
+
+// TestScriptsCountTheirStepsEverywhere: also where date knows no nanoseconds and bash no clock, as on a Mac, where no step was counted
+// and all was said to be well.
+func TestScriptsCountTheirStepsEverywhere(t *testing.T) {
+	shim := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(shim, "date"), []byte("#!/bin/sh\necho 1764000000N | cut -c1-$((10 + $(echo \"$1\" | grep -c N)))\n"), 0o700))
+	run := func(steps string) (string, int) {
+		cmd := osexec.CommandContext(t.Context(), "bash", "-c", "set -euo pipefail\nsource scripts/lib/pipeline.sh\nwork=$0\n"+steps+"\nend", t.TempDir())
+		cmd.Dir = repository
+		cmd.Env = []string{"PATH=" + shim + ":" + os.Getenv("PATH"), "STREAMHOUSE_ADVERTISED_ADDR=localhost:1", "STREAMHOUSE_HTTP_ADDR=localhost:1"}
+		out, _ := cmd.CombinedOutput() // how it ended is looked at
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	for _, clock := range []string{"", "unset EPOCHREALTIME\n"} {
+		out, code := run(clock + "step good true\nstep bad false")
+		require.Regexp(t, `(?m)^  ok    good \(0\.\d{3} s\)$`, out)
+		require.Regexp(t, `(?m)^  FAIL  bad \(0\.\d{3} s\)$`, out)
+		require.Contains(t, out, "\n1 passed, 1 failed (")
+		require.Equal(t, 1, code)
+		out, code = run(clock + "step good true")
+		require.Contains(t, out, "\n1 passed, 0 failed (")
+		require.Zero(t, code)
+	}
+	out, code := run("")
+	require.Contains(t, out, "0 passed, 0 failed")
+	require.Equal(t, 2, code, "nothing was tried")
+}

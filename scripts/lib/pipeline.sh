@@ -63,14 +63,22 @@ cleanup() {
 
 section() { printf '\n%s\n' "$1"; }
 
+# milliseconds sets $now. Bash tells the time since version 5; before, as on a Mac, there is date, which knows whole seconds there.
+milliseconds() {
+  now=${EPOCHREALTIME:-$(date +%s).000000}
+  now=$((${now/[.,]/} / 1000))
+}
+
 # step WHAT COMMAND...: runs COMMAND and says whether WHAT is so.
 step() {
   local what=$1 out=$work/step rc=0 started
   shift
-  started=$(date +%s%N)
+  milliseconds
+  started=$now
   # In this shell, not in a subshell: steps leave processes and variables behind.
   "$@" >"$out" 2>&1 || rc=$?
-  local took=$((($(date +%s%N) - started) / 1000000))
+  milliseconds
+  local took=$((now - started))
   if [ $rc -eq 0 ]; then
     passed=$((passed + 1))
     printf '  ok    %s (%d.%03d s)\n' "$what" $((took / 1000)) $((took % 1000))
@@ -105,6 +113,7 @@ eventually() {
 end() {
   printf '\n%d passed, %d failed (%d s)\n' "$passed" "$failed" $((SECONDS - began))
   [ "$failed" -eq 0 ] || exit 1
+  [ "$passed" -gt 0 ] || exit 2
   exit 0
 }
 
@@ -136,8 +145,8 @@ own_prometheus() {
   scripts/prometheus || return 1
   cp -r prometheus "$work/prometheus"
   rm -rf "$work/prometheus/tests"
-  sed -i -E 's/^( *scrape_interval): .*/\1: 1s/; s/^( *scrape_timeout): .*/\1: 1s/; s/^( *evaluation_interval): .*/\1: 1s/' "$work/prometheus/prometheus.yml"
-  sed -i -E 's/^( *interval): .*/\1: 1s/; s/^( *for): .*/\1: 5s/' "$work/prometheus/alerts.yml"
+  sed -i.orig -E 's/^( *scrape_interval): .*/\1: 1s/; s/^( *scrape_timeout): .*/\1: 1s/; s/^( *evaluation_interval): .*/\1: 1s/' "$work/prometheus/prometheus.yml"
+  sed -i.orig -E 's/^( *interval): .*/\1: 1s/; s/^( *for): .*/\1: 5s/' "$work/prometheus/alerts.yml"
   printf -- '- targets: [localhost:%s]\n' "${STREAMHOUSE_HTTP_ADDR##*:}" >"$work/prometheus/targets/agents.yml"
   printf -- '- targets: [localhost:%s]\n' "${NODE_EXPORTER_URL##*:}" >"$work/prometheus/targets/node.yml"
   echo '[]' | tee "$work/prometheus/targets/"{alertmanager,minio,prometheus}.yml >/dev/null

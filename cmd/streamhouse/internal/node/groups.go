@@ -12,8 +12,9 @@ import (
 	"github.com/streamhouse/streamhouse/metrics"
 )
 
-// scrapeWithin bounds how long a scrape waits for the lag of groups.
-const scrapeWithin = 5 * time.Second
+// scrapeWithin bounds how long a scrape waits for the lag of groups while the store or the catalog hangs. An answer that comes too late
+// for Prometheus is a broker that is down, so it is well below the five seconds that some give a scrape.
+const scrapeWithin = 2 * time.Second
 
 var errNotStarted = errors.New("the broker is starting")
 

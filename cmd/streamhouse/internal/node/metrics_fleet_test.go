@@ -125,6 +125,10 @@ func TestWhatIsLedIsToldWhileTheCatalogHangs(t *testing.T) {
 		return s[`agent_active_partitions{topic="t"}`] == 3 && s[`cluster_controller`] == 1
 	}
 	r.eventually("it leads everything", leads)
+	cl := r.client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	require.NoError(t, cl.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Partition: 1}).FirstErr())
+	const pending = `producer_pending_records{partition="1",topic="t"}`
+	require.True(t, r.scrape().has(pending))
 
 	back := make(chan struct{})
 	hang := func(op catfaulty.Op) {
@@ -133,8 +137,10 @@ func TestWhatIsLedIsToldWhileTheCatalogHangs(t *testing.T) {
 	hang(catfaulty.OpTopicSet)
 	hang(catfaulty.OpHeartbeat)
 	r.eventually("it leads nothing, and says so", func(s samples) bool {
-		return !s.has(`agent_active_partitions{topic="t"}`) && s.has(`cluster_controller`) && s[`cluster_controller`] == 0
+		return !s.has(`agent_active_partitions{topic="t"}`) && !s.has(pending) && s.has(`cluster_controller`) && s[`cluster_controller`] == 0
 	})
 	close(back)
 	r.eventually("it is back", leads)
+	require.NoError(t, cl.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Partition: 1}).FirstErr())
+	require.True(t, r.scrape().has(pending))
 }

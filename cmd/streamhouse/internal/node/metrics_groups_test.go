@@ -206,4 +206,13 @@ func TestLagIsToldWithoutTheStore(t *testing.T) {
 	require.EqualValues(t, 4, s[`consumer_last_committed_offset`+labels])
 	require.False(t, s.has(`consumer_lag_seconds`+labels))
 	require.Positive(t, s[`consumer_lag_errors_total`])
+
+	// One that hangs must not make the scrape late: Prometheus would take the broker for dead.
+	require.NoError(t, r.stop())
+	r = beginHindered(t, settings(t, dir))
+	r.store.Add(storefaulty.Fault{Op: storefaulty.OpGet, Count: 1 << 30, Kind: storefaulty.Slow, Gate: make(chan struct{})})
+	r.eventually("it is told how many", func(s samples) bool { return s[`consumer_lag_records`+labels] == 6 })
+	began := time.Now()
+	require.False(t, r.scrape().has(`consumer_lag_seconds`+labels))
+	require.Less(t, time.Since(began), 4*time.Second)
 }

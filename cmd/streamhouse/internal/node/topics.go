@@ -55,6 +55,13 @@ type producerSeries struct {
 	partitions handles[metrics.PartitionProducer]
 }
 
+// leave ends what is told of a partition only while it is led here.
+func (p *producerSeries) leave(partition int32) {
+	if int(partition) < len(p.partitions.made) {
+		p.partitions.made[partition].Load().Leave() // nil: nothing was told
+	}
+}
+
 type consumerSeries struct {
 	*metrics.TopicConsumer
 	count  int32    // partitions
@@ -265,8 +272,13 @@ func (o *observer) countLeases(held, led func(catalog.TopicPartition) bool) {
 			tp := catalog.TopicPartition{Topic: t.id, Partition: p}
 			if held(tp) {
 				n++
-			} else if !led(tp) {
+				continue
+			}
+			if !led(tp) {
 				unled++
+			}
+			if made := t.producer.Load(); made != nil {
+				made.leave(p)
 			}
 		}
 		o.setLeases(t, n)
