@@ -362,7 +362,7 @@ func TestShutdownEndsLongPollsAndFinishesAnswers(t *testing.T) {
 			}
 		}
 		return false
-	}, 5*time.Second, time.Millisecond)
+	}, 30*time.Second, time.Millisecond)
 	done := make(chan error, 1)
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -426,7 +426,7 @@ func TestAnswerMemoryIsBounded(t *testing.T) {
 		}
 		tb.answers.Release(200 << 10)
 		return true
-	}, 5*time.Second, time.Millisecond, "all is given back")
+	}, 30*time.Second, time.Millisecond, "all is given back")
 }
 
 func TestFetchSizes(t *testing.T) {

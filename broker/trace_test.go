@@ -170,7 +170,7 @@ func TestATraceEndsWithAPanicOfTheReader(t *testing.T) {
 	var p *tracedRequest
 	select {
 	case p = <-ts.ended:
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		require.Fail(t, "the trace has not ended")
 	}
 	require.Equal(t, "Produce", p.API)

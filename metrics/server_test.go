@@ -179,7 +179,7 @@ func TestWorkBeforeAScrapeIsBehindItsLimit(t *testing.T) {
 			require.Fail(t, "more scrapes are at work than may be", "%d asked, %d bring up to date", asked.Load(), updated.Load())
 		}
 	}
-	require.Eventually(t, func() bool { return updated.Load() == maxScrapes }, time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return updated.Load() == maxScrapes }, scrapeTimeout/2, time.Millisecond)
 	require.EqualValues(t, maxScrapes, asked.Load())
 	letGo()
 	for range maxScrapes {

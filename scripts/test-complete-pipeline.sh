@@ -38,7 +38,7 @@ step "HTTP answers where nothing is are 404" http_is 404 "$http/nowhere"
 
 section "Records"
 step "a topic is created" make_topic
-step "its leases are held" eventually 5 sql_is 3 "SELECT count(*) FROM partition_leases WHERE topic = '$topic' AND broker_id IS NOT NULL"
+step "its leases are held" eventually 60 sql_is 3 "SELECT count(*) FROM partition_leases WHERE topic = '$topic' AND broker_id IS NOT NULL"
 step "waves of load begin (examples/complete_demo)" demo_runs
 step "a producer sends $records records (kcat)" produce_records
 step "a consumer of a group receives each of them (kcat)" consume_records
@@ -47,7 +47,7 @@ step "load of 20,000 records a second, for $load_seconds s (streamhouse bench)" 
 section "Postgres"
 step "topics holds the topic" sql_is 1 "SELECT count(*) FROM topics WHERE name = '$topic'"
 step "partitions holds its partitions, each with a leader" sql_is 3 "SELECT count(*) FROM partitions WHERE topic = '$topic' AND leader IS NOT NULL"
-step "partitions holds their high watermarks" eventually 10 sql_is "$records" "SELECT sum(high_watermark) FROM partitions WHERE topic = '$topic'"
+step "partitions holds their high watermarks" eventually 60 sql_is "$records" "SELECT sum(high_watermark) FROM partitions WHERE topic = '$topic'"
 step "consumer_groups holds the group" sql_is 1 "SELECT count(*) FROM consumer_groups WHERE group_id = '$group'"
 step "consumer_offsets holds what it committed" sql_is "$records" "SELECT sum(committed_offset) FROM consumer_offsets WHERE group_id = '$group'"
 
@@ -56,24 +56,24 @@ step "the bucket holds log objects" bucket_has log/
 step "the bucket holds segments" eventually 60 bucket_has segment/
 
 section "Lag"
-step "the lag is 0 where it is told: CLI, JSON, SQL, metrics" eventually 15 lag_is 0
+step "the lag is 0 where it is told: CLI, JSON, SQL, metrics" eventually 60 lag_is 0
 step "$lagging more records are sent, and nobody reads" produce_lagging
-step "the lag is $lagging everywhere" eventually 15 lag_is "$lagging"
-step "HighConsumerLag gets pending" eventually 20 alert_is pending
-step "HighConsumerLag fires" eventually 30 alert_is firing
+step "the lag is $lagging everywhere" eventually 60 lag_is "$lagging"
+step "HighConsumerLag gets pending" eventually 60 alert_is pending
+step "HighConsumerLag fires" eventually 60 alert_is firing
 step "the consumer reads on" consume_rest
-step "the lag is 0 everywhere" eventually 15 lag_is 0
-step "HighConsumerLag is over" eventually 30 alert_is inactive
+step "the lag is 0 everywhere" eventually 60 lag_is 0
+step "HighConsumerLag is over" eventually 60 alert_is inactive
 
 section "Prometheus"
-step "the stack's own Prometheus has the broker up" eventually 40 prometheus_has "$PROMETHEUS_URL" 'up{job="streamhouse-agents"} == 1'
-step "it shows streamhouse_* series" eventually 40 prometheus_has "$PROMETHEUS_URL" 'count({__name__=~"streamhouse_.+"}) > 50'
+step "the stack's own Prometheus has the broker up" eventually 60 prometheus_has "$PROMETHEUS_URL" 'up{job="streamhouse-agents"} == 1'
+step "it shows streamhouse_* series" eventually 60 prometheus_has "$PROMETHEUS_URL" 'count({__name__=~"streamhouse_.+"}) > 50'
 step "all rules are evaluated without an error" rules_healthy
-step "every query of every dashboard returns data" eventually 30 dashboards_have_data
+step "every query of every dashboard returns data" eventually 90 dashboards_have_data
 
 section "Broken on purpose, on a stack of its own"
 step "a second stack and its broker run" second_stack
-step "with its database gone, /ready answers 503 and says why" eventually 30 second_not_ready
+step "with its database gone, /ready answers 503 and says why" eventually 60 second_not_ready
 step "/health still answers 200" http_is 200 "$second_http/health"
 step "with its database back, /ready answers 200" second_recovers
 

@@ -159,7 +159,7 @@ func TestAcks(t *testing.T) {
 				cl.Produce(t.Context(), kgo.StringRecord("x"), nil)
 			}
 			require.NoError(t, cl.Flush(t.Context()))
-			require.Eventually(t, func() bool { return broker.Ends(t, topic)[0].End == count }, 10*time.Second, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return broker.Ends(t, topic)[0].End == count }, 30*time.Second, 10*time.Millisecond)
 			got, err := client.Kcat{}.Read(t.Context(), broker.Bootstrap, topic, broker.Ends(t, topic))
 			require.NoError(t, err)
 			require.EqualValues(t, count, got.Total())

@@ -153,6 +153,34 @@ func (l *load) more(t *testing.T) {
 	l.all.Go(func() { l.keepUp(l.ctx, cl) })
 }
 
+// comeAndGo has a member join a group, and leave it when it has partitions, until the load ends. How long rebalances take shows only
+// where one ends after others were counted, and those that a group begins with may all be counted between two scrapes.
+func (l *load) comeAndGo(t *testing.T) {
+	t.Helper()
+	l.all.Go(func() {
+		for l.ctx.Err() == nil {
+			assigned := make(chan struct{}, 1)
+			cl, err := kgo.NewClient(kgo.SeedBrokers(l.seeds...), kgo.ConsumerGroup("billing"), kgo.ConsumeTopics("orders"), kgo.ClientID("billing-guest"),
+				kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) {
+					select {
+					case assigned <- struct{}{}:
+					default:
+					}
+				}))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			select {
+			case <-assigned:
+			case <-l.ctx.Done():
+			}
+			pause(l.ctx, time.Second)
+			cl.Close() // it leaves
+		}
+	})
+}
+
 // trip makes requests that brokers refuse: records that are too large, a topic that is there already, until the load ends.
 func (l *load) trip(t *testing.T) {
 	t.Helper()

@@ -13,7 +13,6 @@ second_stack() {
   store=${store%%&*}
   for old in "$catalog" "$store" "$STREAMHOUSE_ADDR" "$STREAMHOUSE_HTTP_ADDR" "$PROMETHEUS_URL" "$ALERTMANAGER_URL" "$NODE_EXPORTER_URL" "$GRAFANA_URL"; do
     free_port
-    [ "$old" != "$store" ] || port=$((port + 10000)) # MinIO's console takes the next
     [ "$old" != "$STREAMHOUSE_HTTP_ADDR" ] || web=$port
     edits+="s#:$(port_of "$old")([^0-9]|\$)#:$port\\1#g;"
   done
@@ -23,7 +22,7 @@ second_stack() {
   # shellcheck disable=SC1091 # made just now
   (source "$work/second.env" && exec "$bin" serve --data-dir "$work/second/broker") >"$work/second.log" 2>&1 &
   second_broker=$!
-  eventually 30 http_is 200 "$second_http/ready" || { tail -n 20 "$work/second.log"; return 1; }
+  eventually 60 http_is 200 "$second_http/ready" || { tail -n 20 "$work/second.log"; return 1; }
   second_postgres=$(head -1 "$work/second/postgres/data/postmaster.pid")
 }
 
@@ -40,7 +39,7 @@ second_not_ready() {
 
 second_recovers() {
   kill -CONT "$second_postgres" $(pgrep -P "$second_postgres")
-  eventually 30 http_is 200 "$second_http/ready"
+  eventually 60 http_is 200 "$second_http/ready"
 }
 
 # --- figures

@@ -131,13 +131,21 @@ broker_runs() {
   "$bin" serve --data-dir "$DEV_DIR/pipeline-broker" >"$DEV_DIR/pipeline-broker.log" 2>&1 &
   own_broker=$!
   echo "= started one, process $own_broker; its log is $DEV_DIR/pipeline-broker.log"
-  eventually 30 http_is 200 "$http/ready" || { tail -n 20 "$DEV_DIR/pipeline-broker.log"; return 1; }
+  eventually 60 http_is 200 "$http/ready" || { tail -n 20 "$DEV_DIR/pipeline-broker.log"; return 1; }
 }
 
-# free_port sets $port to one that nobody listens on.
+# free_port sets $port to one on which nobody listens, nor on the next one, which MinIO's console takes. It gives none twice.
+given_ports=" "
 free_port() {
-  port=$((20000 + RANDOM % 10000))
-  while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
+  local p taken
+  while :; do
+    port=$((20000 + RANDOM % 10000)) taken=""
+    for p in "$port" $((port + 1)); do
+      if [[ $given_ports == *" $p "* ]] || (exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null; then taken=1; fi
+    done
+    [ -n "$taken" ] || break
+  done
+  given_ports+="$port $((port + 1)) "
 }
 
 # own_prometheus starts one with the stack's configuration and rules, but short times.
@@ -155,7 +163,7 @@ own_prometheus() {
   .tools/bin/prometheus --config.file="$work/prometheus/prometheus.yml" --storage.tsdb.path="$work/prometheus/data" \
     --web.listen-address="127.0.0.1:$port" --log.level=warn >"$work/prometheus.log" 2>&1 &
   prometheus_pid=$!
-  eventually 20 prometheus_has "$prometheus" 'up{job="streamhouse-agents"} == 1' || { cat "$work/prometheus.log"; return 1; }
+  eventually 60 prometheus_has "$prometheus" 'up{job="streamhouse-agents"} == 1' || { cat "$work/prometheus.log"; return 1; }
 }
 
 # --- HTTP
@@ -198,7 +206,7 @@ demo_runs() {
   go build -o "$work/demo" ./examples/complete_demo || return 1
   "$work/demo" --bootstrap "$bootstrap" --name "$topic" --duration 30m --rate 1000 >"$work/demo.log" 2>&1 &
   demo_pid=$!
-  eventually 20 grep -q acknowledged "$work/demo.log" || { cat "$work/demo.log"; return 1; }
+  eventually 60 grep -q acknowledged "$work/demo.log" || { cat "$work/demo.log"; return 1; }
 }
 
 bench_load() {

@@ -19,8 +19,12 @@ import (
 	"github.com/streamhouse/streamhouse/compat-tests/chaos/proxy"
 )
 
-// moment is long enough for a byte to arrive, were it let through.
-const moment = 100 * time.Millisecond
+const (
+	// moment is long enough for a byte to arrive, were it let through.
+	moment = 100 * time.Millisecond
+	// patience bounds waits for what must happen.
+	patience = 30 * time.Second
+)
 
 // peer listens and hands out what connects.
 func peer(t *testing.T) (addr string, conns <-chan net.Conn) {
@@ -51,7 +55,7 @@ func dial(t *testing.T, addr string) net.Conn {
 
 func expect(t *testing.T, c net.Conn, want string) {
 	t.Helper()
-	require.NoError(t, c.SetReadDeadline(time.Now().Add(5*time.Second)))
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(patience)))
 	got := make([]byte, len(want))
 	_, err := io.ReadFull(c, got)
 	require.NoError(t, err)
@@ -70,9 +74,21 @@ func silent(t *testing.T, c net.Conn) {
 
 func reset(t *testing.T, c net.Conn) {
 	t.Helper()
-	require.NoError(t, c.SetReadDeadline(time.Now().Add(5*time.Second)))
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(patience)))
 	_, err := c.Read(make([]byte, 1))
 	require.True(t, errors.Is(err, syscall.ECONNRESET), "%v", err)
+}
+
+// arrived waits until something has come that is not read yet.
+func arrived(t *testing.T, c net.Conn) {
+	t.Helper()
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(patience)))
+	require.NoError(t, raw.Read(func(fd uintptr) bool {
+		n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK)
+		return err == nil && n > 0
+	}))
 }
 
 func write(t *testing.T, c net.Conn, s string) {
@@ -134,7 +150,7 @@ func TestTCP(t *testing.T) {
 	s = <-conns
 	expect(t, s, "and again")
 	require.NoError(t, s.(*net.TCPConn).CloseWrite())
-	require.NoError(t, c.SetReadDeadline(time.Now().Add(5*time.Second)))
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(patience)))
 	_, err = c.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
 	write(t, c, "half closed")
@@ -208,13 +224,13 @@ func TestPostgresLosesCommits(t *testing.T) {
 	require.Zero(t, p.Lost())
 
 	commit := message('B', "\x00s2\x00") + message('E', "\x00") + message('S', "")
-	write(t, c, commit)
 	begin := time.Now()
+	write(t, c, commit)
 	reset(t, c)
 	expect(t, s, commit)
-	require.GreaterOrEqual(t, time.Since(begin), moment, "it was applied later")
+	require.GreaterOrEqual(t, time.Since(begin), 2*moment, "it was applied later")
 	write(t, s, message('Z', "I"))
-	require.NoError(t, s.SetReadDeadline(time.Now().Add(5*time.Second)))
+	require.NoError(t, s.SetReadDeadline(time.Now().Add(patience)))
 	_, err = s.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF, "the server gets it in peace")
 	require.EqualValues(t, 1, p.Lost())
@@ -226,6 +242,7 @@ func TestPostgresLosesCommits(t *testing.T) {
 }
 
 func TestHTTP(t *testing.T) {
+	const late = time.Second // long enough to look, meanwhile, that nothing is stored
 	var puts atomic.Int64
 	stored := make(chan string, 16)
 	body := strings.Repeat("x", 64<<10)
@@ -289,7 +306,7 @@ func TestHTTP(t *testing.T) {
 	require.Equal(t, body, got)
 	require.GreaterOrEqual(t, time.Since(begin), moment)
 
-	h.LatePuts(1, 2*moment)
+	h.LatePuts(1, late)
 	before := puts.Load()
 	begin = time.Now()
 	resp, err = put()
@@ -299,7 +316,7 @@ func TestHTTP(t *testing.T) {
 	require.Error(t, err)
 	require.Equal(t, before, puts.Load())
 	require.Equal(t, h.Addr()+"/bucket/keycontent", <-stored)
-	require.GreaterOrEqual(t, time.Since(begin), 2*moment, "stored after the client was told that it failed")
+	require.GreaterOrEqual(t, time.Since(begin), late, "stored after the client was told that it failed")
 
 	h.Heal()
 	resp, err = put()
@@ -344,7 +361,7 @@ func TestTCPPassesResetsOn(t *testing.T) {
 	c := dial(t, p.Addr())
 	write(t, c, "who are you?")
 	server := <-conns
-	<-time.After(moment) // the question arrives
+	arrived(t, server)
 	require.NoError(t, server.Close())
 	reset(t, c)
 
@@ -358,6 +375,23 @@ func TestTCPPassesResetsOn(t *testing.T) {
 	reset(t, c)
 }
 
+// greeted accepts connections until one says what is wanted: others are of who looked whether anybody is there.
+func greeted(t *testing.T, l net.Listener, want string) net.Conn {
+	t.Helper()
+	require.NoError(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(patience)))
+	for {
+		c, err := l.Accept()
+		require.NoError(t, err)
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(patience)))
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(c, got); err == nil {
+			require.Equal(t, want, string(got))
+			return c
+		}
+		c.Close()
+	}
+}
+
 func TestTCPRefusesWhereThereIsNoServer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -367,10 +401,7 @@ func TestTCPRefusesWhereThereIsNoServer(t *testing.T) {
 	for range 3 {
 		c := dial(t, p.Addr())
 		write(t, c, "hello")
-		s, err := l.Accept()
-		require.NoError(t, err)
-		expect(t, s, "hello")
-		require.NoError(t, s.Close())
+		require.NoError(t, greeted(t, l, "hello").Close())
 		require.NoError(t, l.Close())
 
 		refused := func() bool {
@@ -380,25 +411,13 @@ func TestTCPRefusesWhereThereIsNoServer(t *testing.T) {
 			}
 			return errors.Is(err, syscall.ECONNREFUSED)
 		}
-		require.Eventually(t, refused, 5*time.Second, time.Millisecond) // the first one to come finds it out
+		require.Eventually(t, refused, patience, time.Millisecond) // the first one to come finds it out
 		for range 100 {
 			require.True(t, refused())
 		}
 
 		l, err = net.Listen("tcp", l.Addr().String())
 		require.NoError(t, err)
-		go func() { // the proxy looks whether anybody is there
-			probe, err := l.Accept()
-			if err == nil {
-				probe.Close()
-			}
-		}()
-		require.Eventually(t, func() bool { return !refused() }, 5*time.Second, 10*time.Millisecond)
-		for drained := false; !drained; { // what refused made
-			_ = l.(*net.TCPListener).SetDeadline(time.Now().Add(moment))
-			_, err := l.Accept()
-			drained = err != nil
-		}
-		_ = l.(*net.TCPListener).SetDeadline(time.Time{})
+		require.Eventually(t, func() bool { return !refused() }, patience, 10*time.Millisecond)
 	}
 }

@@ -262,7 +262,8 @@ func (p *TCP) serve(l *link) {
 	up, err := new(net.Dialer).DialContext(context.Background(), "tcp", p.server())
 	if err != nil {
 		p.refuse()
-		return // the client finds its connection reset, as by a host without that server
+		p.passReset(l) // the client finds its connection reset, as by a host without that server
+		return
 	}
 	l.setUp(p, up.(*net.TCPConn))
 	var answers sync.WaitGroup

@@ -69,6 +69,7 @@ func TestThousandJoin(t *testing.T) {
 		t.Logf("FIGURE %d members of a KIP-848 group settled after %v, %d KiB a member", members, took, (b.Memory(t)-before)/members>>10)
 
 		nobody := light.NewBoard(partitions)
+		var joined atomic.Int32
 		c.each(silent, func(ctx context.Context, i int, conn *light.Conn) error {
 			m, err := light.NewConsumer(conn, strconv.Itoa(i), group, topic, nobody)
 			if err != nil {
@@ -77,13 +78,15 @@ func TestThousandJoin(t *testing.T) {
 			if err := m.Join(); err != nil {
 				return err
 			}
+			joined.Add(1)
 			<-ctx.Done()
 			return nil
 		})
-		// They are given nothing while there are as many members as partitions, or what others had to give up; at last all is back.
-		require.Eventually(t, func() bool { return count(t, b, group) == members+silent }, 20*time.Second, 50*time.Millisecond, "they join")
+		// They are given nothing while there are as many members as partitions, or what others had to give up; at last all is back. On a slow
+		// machine the first is thrown out before the last joins: there is no moment at which all are members.
+		require.Eventually(t, func() bool { return joined.Load() == silent }, time.Minute, 50*time.Millisecond, "they join")
 		began := time.Now()
-		require.Eventually(t, func() bool { return count(t, b, group) == members }, 20*time.Second, 50*time.Millisecond, "they are thrown out")
+		require.Eventually(t, func() bool { return count(t, b, group) == members }, time.Minute, 50*time.Millisecond, "they are thrown out")
 		_, took = c.settled(board, members, epoch)
 		t.Logf("FIGURE %d members that are not heard of again were gone after %v, the group settled %v later", silent, time.Since(began)-took, took)
 	})

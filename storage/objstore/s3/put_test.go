@@ -285,7 +285,7 @@ func TestThrottled(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- s.Put(t.Context(), "throttled", objstore.NewBody([]byte("x"))) }()
 	<-release
-	require.Eventually(t, func() bool { return len(e.throttled()) == 1 }, time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(e.throttled()) == 1 }, 10*time.Second, time.Millisecond)
 	_, err := s.Head(t.Context(), "other") // another user of the bucket waits as well
 	require.ErrorIs(t, err, objstore.ErrNotFound)
 	require.NoError(t, <-done)
