@@ -43,7 +43,7 @@ type Topics interface {
 	AddPartitions(ctx context.Context, id TopicID, total int32) (Topic, error)
 	// SetTopicConfigs replaces the topic's configs if its version is still the given one. ErrVersionMismatch.
 	SetTopicConfigs(ctx context.Context, id TopicID, version int64, configs map[string]string) (Topic, error)
-	// DeletedTopics returns topics deleted and not yet purged by an Edit.
+	// DeletedTopics returns topics deleted and not yet purged by an Edit. It vouches for them, as Manifest.TailAt does.
 	DeletedTopics(ctx context.Context) ([]TopicID, error)
 }
 
@@ -107,6 +107,9 @@ type Manifest interface {
 	Fold(ctx context.Context, epoch BrokerEpoch, f Fold) error
 	// LoadPartitions returns the folded rows, one per known partition asked for, in any order.
 	LoadPartitions(ctx context.Context, partitions []TopicPartition) ([]PartitionState, error)
+	// SettledPartitions is LoadPartitions for who drops what lies below a log start, or belonged to a topic that is deleted: it
+	// vouches, as TailAt does, for log starts and for the topics that it leaves out.
+	SettledPartitions(ctx context.Context, partitions []TopicPartition) ([]PartitionState, error)
 	// PackedRows returns the packed rows of a partition with End > from, by Base, at most limit. It also serves
 	// deleted topics that are not purged.
 	PackedRows(ctx context.Context, tp TopicPartition, from int64, limit int) ([]PackedRow, error)

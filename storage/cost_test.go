@@ -97,6 +97,11 @@ func (s countingCatalog) LoadPartitions(ctx context.Context, tps []catalog.Topic
 	return s.Catalog.LoadPartitions(ctx, tps)
 }
 
+func (s countingCatalog) SettledPartitions(ctx context.Context, tps []catalog.TopicPartition) ([]catalog.PartitionState, error) {
+	s.c.loads.Add(1)
+	return s.Catalog.SettledPartitions(ctx, tps)
+}
+
 func (s countingCatalog) PackedRows(ctx context.Context, tp catalog.TopicPartition, from int64, limit int) ([]catalog.PackedRow, error) {
 	s.c.packedRows.Add(1)
 	return s.Catalog.PackedRows(ctx, tp, from, limit)

@@ -17,7 +17,7 @@ import (
 // relayOps are the calls that giving and taking over makes, in an order that does not depend on time.
 var relayOps = []catfaulty.Op{
 	catfaulty.OpAcquireLeases, catfaulty.OpMoveLeases, catfaulty.OpBrokerTails, catfaulty.OpReadTail, catfaulty.OpReadMerges,
-	catfaulty.OpLoadPartitions, catfaulty.OpCommit, catfaulty.OpFold, catfaulty.OpMergeTail,
+	catfaulty.OpLoadPartitions, catfaulty.OpSettledPartitions, catfaulty.OpCommit, catfaulty.OpFold, catfaulty.OpMergeTail,
 }
 
 // faultyMember joins a member whose catalog calls can fail, from now on.

@@ -128,7 +128,7 @@ func (t *term) planFold(ctx context.Context, epoch catalog.BrokerEpoch, objs []*
 		tps = append(tps, tp)
 	}
 	slices.SortFunc(tps, catalog.TopicPartition.Compare)
-	states, err := t.e.cfg.Catalog.LoadPartitions(ctx, tps)
+	states, err := t.e.cfg.Catalog.SettledPartitions(ctx, tps) // what is not named here is dropped
 	if err != nil {
 		return f, 0, 0, fmt.Errorf("load partitions: %w", err)
 	}

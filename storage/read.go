@@ -323,7 +323,7 @@ func (e *Engine) EndOfEpoch(ctx context.Context, tp catalog.TopicPartition, epoc
 	return EpochEnd{Epoch: int32(epochs[i-1].Epoch), End: max(end, p.mu.logStart)}, nil
 }
 
-// DeleteRecords moves the log start up to before, durably; -1 means the high watermark. It returns the log start.
+// DeleteRecords moves the log start up to before, durably; -1 means the high watermark. It returns where the log starts for good.
 func (e *Engine) DeleteRecords(ctx context.Context, tp catalog.TopicPartition, before int64) (int64, error) {
 	p, err := e.lockLed(ctx, tp)
 	if err != nil {
@@ -340,19 +340,19 @@ func (e *Engine) DeleteRecords(ctx context.Context, tp catalog.TopicPartition, b
 		}
 		return -1, fmt.Errorf("delete records of %s before %d, high watermark is %d: %w", tp, before, off.HighWatermark, ErrOffsetOutOfRange)
 	}
-	if before <= off.LogStart {
-		return off.LogStart, nil
-	}
-	start, err := e.cfg.Catalog.SetLogStart(ctx, t.epoch, tp, before)
+	// Also when that is where the log starts: this broker may only have seen it, and a fail-over may undo it. What is answered
+	// must have been written.
+	start, err := e.cfg.Catalog.SetLogStart(ctx, t.epoch, tp, max(before, off.LogStart))
 	if err != nil {
 		e.trims.note(tp) // it may have moved all the same
 		return -1, fmt.Errorf("move the log start of %s: %w", tp, translate(err))
 	}
 	var b bell
 	p.mu.Lock()
-	p.mu.logStart = max(p.mu.logStart, start)
-	start = p.mu.logStart
-	b.add(p)
+	if start > p.mu.logStart {
+		p.mu.logStart = start
+		b.add(p)
+	}
 	p.mu.Unlock()
 	e.trims.note(tp)
 	b.ring()

@@ -98,7 +98,7 @@ func (t *term) mergeGroup(ctx context.Context, objs []catalog.Object) (err error
 		total += o.Size
 	}
 	tps, reaches := m.partitions()
-	states, err := t.e.cfg.Catalog.LoadPartitions(ctx, tps)
+	states, err := t.e.cfg.Catalog.SettledPartitions(ctx, tps) // what is not named here is dropped
 	if err != nil {
 		return fmt.Errorf("load partitions: %w", err)
 	}

@@ -93,7 +93,7 @@ func (t *term) trim(ctx context.Context) (more bool, err error) {
 }
 
 func (t *term) trimPartitions(ctx context.Context, tps []catalog.TopicPartition) error {
-	states, err := t.e.cfg.Catalog.LoadPartitions(ctx, tps)
+	states, err := t.e.cfg.Catalog.SettledPartitions(ctx, tps)
 	if err != nil {
 		return fmt.Errorf("load partitions to trim: %w", err)
 	}

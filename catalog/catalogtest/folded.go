@@ -1,7 +1,9 @@
 package catalogtest
 
 import (
+	"context"
 	"fmt"
+	"slices"
 
 	"github.com/stretchr/testify/require"
 
@@ -214,16 +216,23 @@ func testLoadPartitions(s *suite) {
 	s.ok(s.c.DeleteTopic(s.ctx(), c[0].Topic))
 	want := []catalog.TopicPartition{a[0], a[2], b[1]}
 	asked := append([]catalog.TopicPartition{c[0], {Topic: catalog.TopicID{99}}, {Topic: a[0].Topic, Partition: 3}, {Topic: a[0].Topic, Partition: -1}}, want...)
-	states, err := s.c.LoadPartitions(s.ctx(), asked)
+	_, err := s.c.SetLogStart(s.ctx(), s.register(), a[2], 7)
 	s.ok(err)
+	load := func(from func(context.Context, []catalog.TopicPartition) ([]catalog.PartitionState, error), asked []catalog.TopicPartition) []catalog.PartitionState {
+		states, err := from(s.ctx(), asked)
+		s.ok(err)
+		slices.SortFunc(states, func(a, b catalog.PartitionState) int { return a.Compare(b.TopicPartition) })
+		return states
+	}
+	states := load(s.c.LoadPartitions, asked)
 	var got []catalog.TopicPartition
 	for _, st := range states {
 		got = append(got, st.TopicPartition)
 	}
 	require.ElementsMatch(s, want, got)
-	states, err = s.c.LoadPartitions(s.ctx(), nil)
-	s.ok(err)
-	require.Empty(s, states)
+	require.Equal(s, states, load(s.c.SettledPartitions, asked))
+	require.Empty(s, load(s.c.LoadPartitions, nil))
+	require.Empty(s, load(s.c.SettledPartitions, nil))
 }
 
 func testPackedRows(s *suite) {

@@ -122,6 +122,11 @@ func (c *Catalog) LoadPartitions(ctx context.Context, partitions []catalog.Topic
 	return answer(ctx, c, OpLoadPartitions, func() ([]catalog.PartitionState, error) { return c.inner.LoadPartitions(ctx, partitions) })
 }
 
+// SettledPartitions implements [catalog.Catalog].
+func (c *Catalog) SettledPartitions(ctx context.Context, partitions []catalog.TopicPartition) ([]catalog.PartitionState, error) {
+	return answer(ctx, c, OpSettledPartitions, func() ([]catalog.PartitionState, error) { return c.inner.SettledPartitions(ctx, partitions) })
+}
+
 // PackedRows implements [catalog.Catalog].
 func (c *Catalog) PackedRows(ctx context.Context, tp catalog.TopicPartition, from int64, limit int) ([]catalog.PackedRow, error) {
 	return answer(ctx, c, OpPackedRows, func() ([]catalog.PackedRow, error) { return c.inner.PackedRows(ctx, tp, from, limit) })

@@ -27,6 +27,11 @@ func (c *Catalog) LoadPartitions(ctx context.Context, partitions []catalog.Topic
 	return out, nil
 }
 
+// SettledPartitions implements catalog.Manifest.
+func (c *Catalog) SettledPartitions(ctx context.Context, partitions []catalog.TopicPartition) ([]catalog.PartitionState, error) {
+	return c.LoadPartitions(ctx, partitions)
+}
+
 // PackedRows implements catalog.Manifest.
 func (c *Catalog) PackedRows(ctx context.Context, tp catalog.TopicPartition, from int64, limit int) ([]catalog.PackedRow, error) {
 	if err := c.lock(ctx); err != nil {

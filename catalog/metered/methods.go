@@ -190,6 +190,15 @@ func (c *Catalog) LoadPartitions(ctx context.Context, partitions []catalog.Topic
 	return states, err
 }
 
+// SettledPartitions implements [catalog.Catalog].
+func (c *Catalog) SettledPartitions(ctx context.Context, partitions []catalog.TopicPartition) (states []catalog.PartitionState, err error) {
+	err = c.measure(OpSettledPartitions, func() (err error) {
+		states, err = c.inner.SettledPartitions(ctx, partitions)
+		return err
+	})
+	return states, err
+}
+
 // PackedRows implements [catalog.Catalog].
 func (c *Catalog) PackedRows(ctx context.Context, tp catalog.TopicPartition, from int64, limit int) (rows []catalog.PackedRow, err error) {
 	err = c.measure(OpPackedRows, func() (err error) {

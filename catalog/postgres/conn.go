@@ -154,6 +154,27 @@ func collect[T any](ctx context.Context, c *Catalog, op, sql string, scan func(p
 	return out, nil
 }
 
+// vouched is collect that vouches for what it read.
+func vouched[T any](ctx context.Context, c *Catalog, p *pool, op, sql string, scan func(pgx.Rows) (T, error), args ...any) ([]T, error) {
+	var out []T
+	err := c.write(ctx, p, op, func(t *tx) error {
+		out = nil
+		err := t.query(sql, func(rows pgx.Rows) error {
+			v, err := scan(rows)
+			out = append(out, v)
+			return err
+		}, args...)
+		if err != nil {
+			return err
+		}
+		return t.vouch()
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // tx is a transaction, read committed. It is used by one goroutine, within one call, whose context it carries.
 type tx struct {
 	pgx.Tx
@@ -239,8 +260,12 @@ func (c *Catalog) transact(ctx context.Context, p *pool, fn func(t *tx) error) (
 // it is with the standby. Any role may call it.
 const vouch = "pg_logical_emit_message(true, 'streamhouse', 'vouch')"
 
-// vouch makes what the transaction read, or read before on the same server, durable when it ends.
+// vouch makes what the transaction read durable when it ends. Who only looks, on a standby perhaps, needs it not and writes
+// nothing.
 func (t *tx) vouch() error {
+	if t.c.opts.ReadOnly {
+		return nil
+	}
 	_, err := t.exec("SELECT " + vouch)
 	return err
 }

@@ -164,19 +164,30 @@ func (t *tx) setPartitions(states []catalog.PartitionState) error {
 	})
 }
 
+const loadPartitionsSQL = `SELECT p.topic, p.partition, p.log_start, p.log_end, p.last_stable, p.bytes, p.leader_epochs, p.producers
+	FROM unnest($1::uuid[], $2::int[]) AS a (topic, partition) JOIN catalog_partitions p USING (topic, partition)
+	JOIN catalog_topics t ON t.id = p.topic WHERE t.deleted_at IS NULL`
+
+func scanPartition(r pgx.Rows) (st catalog.PartitionState, err error) {
+	var epochs [][2]int64
+	err = r.Scan((*[16]byte)(&st.Topic), &st.Partition, &st.LogStart, &st.LogEnd, &st.LastStable, &st.Bytes, &epochs, &st.Producers)
+	for _, e := range epochs {
+		st.LeaderEpochs = append(st.LeaderEpochs, catalog.EpochStart{Epoch: catalog.LeaseEpoch(e[0]), Start: e[1]})
+	}
+	return st, err
+}
+
 // LoadPartitions implements [catalog.Manifest].
 func (c *Catalog) LoadPartitions(ctx context.Context, partitions []catalog.TopicPartition) ([]catalog.PartitionState, error) {
 	asked := placesOf(partitions)
-	return collect(ctx, c, "load partitions", `SELECT p.topic, p.partition, p.log_start, p.log_end, p.last_stable, p.bytes, p.leader_epochs, p.producers
-		FROM unnest($1::uuid[], $2::int[]) AS a (topic, partition) JOIN catalog_partitions p USING (topic, partition)
-		JOIN catalog_topics t ON t.id = p.topic WHERE t.deleted_at IS NULL`, func(r pgx.Rows) (st catalog.PartitionState, err error) {
-		var epochs [][2]int64
-		err = r.Scan((*[16]byte)(&st.Topic), &st.Partition, &st.LogStart, &st.LogEnd, &st.LastStable, &st.Bytes, &epochs, &st.Producers)
-		for _, e := range epochs {
-			st.LeaderEpochs = append(st.LeaderEpochs, catalog.EpochStart{Epoch: catalog.LeaseEpoch(e[0]), Start: e[1]})
-		}
-		return st, err
-	}, asked.topics, asked.partitions)
+	return collect(ctx, c, "load partitions", loadPartitionsSQL, scanPartition, asked.topics, asked.partitions)
+}
+
+// SettledPartitions implements [catalog.Manifest]. A log start that only shows may be undone by a fail-over, and a deletion: what
+// was dropped by it would be missing from a log that has it again.
+func (c *Catalog) SettledPartitions(ctx context.Context, partitions []catalog.TopicPartition) ([]catalog.PartitionState, error) {
+	asked := placesOf(partitions)
+	return vouched(ctx, c, c.general, "settle partitions", loadPartitionsSQL, scanPartition, asked.topics, asked.partitions)
 }
 
 // SetLogStart implements [catalog.Manifest], in one round trip.

@@ -158,19 +158,7 @@ func (c *Catalog) ReadTail(ctx context.Context, epoch catalog.BrokerEpoch, after
 
 // TailAt implements [catalog.Manifest]. Whoever asks has lost the answer to a commit, and takes the row for it: see vouch.
 func (c *Catalog) TailAt(ctx context.Context, epoch catalog.BrokerEpoch, s catalog.Sequence) (catalog.TailEntry, error) {
-	var found []catalog.TailEntry
-	err := c.write(ctx, c.urgent, "read a tail row", func(t *tx) error {
-		found = nil
-		err := t.query(readTailSQL, func(r pgx.Rows) error {
-			row, err := scanTail(r)
-			found = append(found, row)
-			return err
-		}, int64(epoch), int64(s)-1, 1)
-		if err != nil {
-			return err
-		}
-		return t.vouch()
-	})
+	found, err := vouched(ctx, c, c.urgent, "read a tail row", readTailSQL, scanTail, int64(epoch), int64(s)-1, 1)
 	if err != nil {
 		return catalog.TailEntry{}, err
 	}

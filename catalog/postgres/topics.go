@@ -314,11 +314,16 @@ func (c *Catalog) changeTopic(ctx context.Context, op string, id catalog.TopicID
 	})
 }
 
-// DeletedTopics implements [catalog.Topics].
+// DeletedTopics implements [catalog.Topics]. It vouches for them, but not for there being none, which it is asked for again and
+// again.
 func (c *Catalog) DeletedTopics(ctx context.Context) ([]catalog.TopicID, error) {
-	return collect(ctx, c, "list deleted topics", "SELECT id FROM catalog_topics WHERE deleted_at IS NOT NULL ORDER BY id",
-		func(r pgx.Rows) (id catalog.TopicID, err error) {
-			err = r.Scan((*[16]byte)(&id))
-			return id, err
-		})
+	const op, sql = "list deleted topics", "SELECT id FROM catalog_topics WHERE deleted_at IS NOT NULL ORDER BY id"
+	scan := func(r pgx.Rows) (id catalog.TopicID, err error) {
+		err = r.Scan((*[16]byte)(&id))
+		return id, err
+	}
+	if ids, err := collect(ctx, c, op, sql, scan); err != nil || len(ids) == 0 {
+		return ids, err
+	}
+	return vouched(ctx, c, c.general, op, sql, scan)
 }

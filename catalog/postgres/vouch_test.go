@@ -21,7 +21,8 @@ func TestWritesThatOnlyShow(t *testing.T) {
 	server, err := postgrestest.Start(postgrestest.Options{Settings: map[string]string{"wal_level": "replica", "max_wal_senders": "2"}})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, server.Close()) }()
-	c := open(t, postgres.Options{URL: server.NewDatabase(t), UrgentTimeout: 500 * time.Millisecond, StatementTimeout: 500 * time.Millisecond, ConnectTimeout: time.Second})
+	url := server.NewDatabase(t)
+	c := open(t, postgres.Options{URL: url, UrgentTimeout: 500 * time.Millisecond, StatementTimeout: 500 * time.Millisecond, ConnectTimeout: time.Second})
 	epoch := register(t, c, 1)
 	settle(t, c, epoch, 1)
 	co := coordinate(t, c, epoch, 1)
@@ -35,6 +36,10 @@ func TestWritesThatOnlyShow(t *testing.T) {
 	require.NoError(t, c.FenceBroker(t.Context(), fenced, catalog.FenceProvenDead))
 	require.NoError(t, c.SetDraining(t.Context(), 1, true))
 	retireOne(t, c, epoch)
+	_, err = c.CreateTopic(t.Context(), catalog.TopicSpec{ID: catalog.TopicID{3}, Name: "deleted", Partitions: 1})
+	require.NoError(t, err)
+	require.NoError(t, c.DeleteTopic(t.Context(), catalog.TopicID{3}))
+	looker := open(t, postgres.Options{URL: url, ReadOnly: true})
 	waitFor := standbys(t, server)
 
 	waitFor("*")
@@ -94,6 +99,17 @@ func TestWritesThatOnlyShow(t *testing.T) {
 			}
 			return err
 		},
+		"a log start that records are dropped by": func() error {
+			_, err := c.SettledPartitions(t.Context(), []catalog.TopicPartition{{Topic: topic.ID}})
+			return err
+		},
+		"a deletion that records are dropped by": func() error {
+			deleted, err := c.DeletedTopics(t.Context())
+			if err == nil {
+				require.NotEmpty(t, deleted)
+			}
+			return err
+		},
 		"the fence of an orphan's broker": func() error { return c.FenceBroker(t.Context(), fenced, catalog.FenceExpired) },
 		"an orphan": func() error {
 			_, err := c.KnownObjects(t.Context(), []string{"nobody's"})
@@ -105,6 +121,12 @@ func TestWritesThatOnlyShow(t *testing.T) {
 	for what, settle := range settling {
 		assert.ErrorIs(t, settle(), catalog.ErrUnavailable, "%s: nobody but this server has it", what)
 	}
+	// Who only looks decides nothing by it, and writes nothing.
+	_, err = looker.KnownObjects(t.Context(), []string{"nobody's"})
+	require.NoError(t, err)
+	deleted, err := looker.DeletedTopics(t.Context())
+	require.NoError(t, err)
+	require.Len(t, deleted, 1)
 
 	waitFor("")
 	for what, settle := range settling {

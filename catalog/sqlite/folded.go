@@ -198,6 +198,11 @@ func (c *Catalog) LoadPartitions(ctx context.Context, partitions []catalog.Topic
 	return out, nil
 }
 
+// SettledPartitions implements [catalog.Manifest]. What can be read is durable.
+func (c *Catalog) SettledPartitions(ctx context.Context, partitions []catalog.TopicPartition) ([]catalog.PartitionState, error) {
+	return c.LoadPartitions(ctx, partitions)
+}
+
 func partitionOf(id catalog.TopicID, r row) (catalog.PartitionState, error) {
 	st := catalog.PartitionState{
 		TopicPartition: catalog.TopicPartition{Topic: id, Partition: int32(r.int(0))},
