@@ -26,6 +26,7 @@ type Engine struct {
 	pids      idBlock
 	clock     catalogClock
 	uploads   hedge.Meter // how long PUTs of log objects take
+	store     storeSight
 	quiet     quiet
 	lastEpoch catalog.BrokerEpoch // of this process's latest term; begin's
 	merges    mergeState          // the keeper's

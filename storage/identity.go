@@ -13,7 +13,7 @@ import (
 )
 
 // markerPrefix is where a cluster writes its name into its store: cluster/CLUSTER-ID/BROKER-EPOCH, one empty-handed
-// object for the latest broker epochs. Without it, a catalog that was made anew or restored from a backup would take
+// object for each broker epoch that lives. Without it, a catalog that was made anew or restored from a backup would take
 // the store's objects for orphans and sweep them away.
 const markerPrefix = segment.MarkerPrefix
 
@@ -76,9 +76,10 @@ func (e *Engine) claim(ctx context.Context, own catalog.BrokerEpoch) error {
 	if err != nil {
 		return fmt.Errorf("list brokers: %w", err)
 	}
-	latest := own
+	latest, live := own, make(map[catalog.BrokerEpoch]bool)
 	for i := range brokers {
 		latest = max(latest, brokers[i].Epoch)
+		live[brokers[i].Epoch] = !brokers[i].Fenced && !e.cfg.PredecessorsDead
 	}
 	var older []string
 	for _, info := range infos {
@@ -90,12 +91,11 @@ func (e *Engine) claim(ctx context.Context, own catalog.BrokerEpoch) error {
 			return fmt.Errorf("%w: it holds the log of cluster %s, the catalog is that of cluster %s; give each catalog a store of its own, or bring back the catalog this store belongs to", ErrForeignStore, cluster, id)
 		case epoch > latest, epoch == own: // nobody else was given ours by this catalog, and we have not noted it yet
 			return errOlderCatalog(epoch)
-		case epoch < own:
+		case epoch < own && !live[epoch]: // those that live ask the store for their notes
 			older = append(older, info.Key)
 		}
 	}
-	key := fmt.Sprintf("%s%s/%012d", markerPrefix, id, own)
-	if err := e.cfg.Store.Put(ctx, key, objstore.NewBody([]byte("StreamHouse\n"))); err != nil && !errors.Is(err, objstore.ErrExists) {
+	if err := e.cfg.Store.Put(ctx, markerKey(id, own), objstore.NewBody([]byte("StreamHouse\n"))); err != nil && !errors.Is(err, objstore.ErrExists) {
 		return fmt.Errorf("note the cluster in the store: %w", err)
 	}
 	if len(older) > 0 {
@@ -103,7 +103,13 @@ func (e *Engine) claim(ctx context.Context, own catalog.BrokerEpoch) error {
 			return fmt.Errorf("remove the notes of earlier broker epochs: %w", err)
 		}
 	}
+	e.store.marker.Store(new(markerKey(id, own)))
+	e.store.seen()
 	return nil
+}
+
+func markerKey(cluster string, epoch catalog.BrokerEpoch) string {
+	return fmt.Sprintf("%s%s/%012d", markerPrefix, cluster, epoch)
 }
 
 func parseMarker(key string) (cluster string, epoch catalog.BrokerEpoch, err error) {

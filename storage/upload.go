@@ -55,6 +55,7 @@ func (t *term) upload(ctx context.Context, o *openObject) {
 			return
 		}
 	}
+	t.e.store.seen()
 	o.row = row
 	o.stored(u.tries)
 	t.mu.Lock()

@@ -157,6 +157,19 @@ func (n *Node) ready(ctx context.Context) error {
 			return err
 		}
 	}
+	store := make(chan error, 1)
+	go func() { store <- n.engine.ReadyStore(ctx) }()
+	switch catalog, store := n.ping(ctx), <-store; {
+	case catalog == nil:
+		return store
+	case store == nil:
+		return catalog
+	default:
+		return fmt.Errorf("%w; %w", catalog, store)
+	}
+}
+
+func (n *Node) ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pingWithin)
 	defer cancel()
 	switch err := n.catalog.Ping(ctx); {

@@ -247,3 +247,17 @@ func fetchFrame(topic string) []byte {
 	req.Topics = []kmsg.FetchRequestTopic{ft}
 	return kmsg.NewRequestFormatter().AppendRequest(nil, req, 1)
 }
+
+// An idle broker asks its store whether it is there, and is not ready without it.
+func TestReadyKnowsOfAnIdleStore(t *testing.T) {
+	r := begin(t, settings(t, t.TempDir()))
+	notes, _, err := r.Node.store.List(t.Context(), "cluster/", "", 10)
+	require.NoError(t, err)
+	require.Len(t, notes, 1)
+	require.NoError(t, r.Node.store.Delete(t.Context(), []string{notes[0].Key}))
+	require.Eventually(t, func() bool {
+		status, body := r.get("/ready")
+		return status == http.StatusServiceUnavailable && strings.Contains(body, "the object store has lost "+notes[0].Key)
+	}, patience, 50*time.Millisecond)
+	require.Zero(t, r.scrape()[`agent_ready`])
+}
