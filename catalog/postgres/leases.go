@@ -44,12 +44,13 @@ const heldSQL = "WITH guard AS MATERIALIZED (" + guardSQL + `), held AS (SELECT 
 		JOIN unnest($2::uuid[], $3::int[]) AS p (topic, partition) USING (topic, partition) WHERE l.holder = $1)
 	SELECT l.* FROM guard LEFT JOIN held l ON true ORDER BY l.topic, l.partition`
 
-// heldLeases returns those of the leases that the epoch holds, in one round trip: a hand-over waits for it.
+// heldLeases returns those of the leases that the epoch holds, in one round trip: who takes over what was handed over waits
+// for it, and nobody can write meanwhile.
 func (c *Catalog) heldLeases(ctx context.Context, op string, epoch catalog.BrokerEpoch, asked places) ([]catalog.Lease, error) {
 	var out []catalog.Lease
-	err := c.statement(ctx, c.general, op, func(ctx context.Context) error {
+	err := c.statement(ctx, c.urgent, op, func(ctx context.Context) error {
 		out = nil
-		rows, err := c.general.Query(ctx, heldSQL, int64(epoch), asked.topics, asked.partitions)
+		rows, err := c.urgent.Query(ctx, heldSQL, int64(epoch), asked.topics, asked.partitions)
 		if err != nil {
 			return err
 		}
