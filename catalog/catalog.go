@@ -67,8 +67,9 @@ type Brokers interface {
 // Leases are partition leases.
 type Leases interface {
 	// AcquireLeases takes free leases for the broker epoch, each with its lease epoch grown by one, and returns what
-	// it holds now of those asked for (also those it held before, unchanged). partitions nil means all free ones. Partitions that
-	// somebody else holds, or of unknown topics, are left out. ErrFenced.
+	// it holds now of those asked for, each once (also those it held before, unchanged). partitions nil means all free ones. Partitions
+	// that somebody else holds, or of unknown topics, are left out. ErrFenced. It vouches for all that it returns, as
+	// Manifest.TailAt does: a lease that LeaseSet shows may be undone, and is acquired before anything is done under it.
 	AcquireLeases(ctx context.Context, epoch BrokerEpoch, partitions []TopicPartition) ([]Lease, error)
 	// ReleaseLeases gives leases up. The caller has committed its last object with data of these partitions. Leases
 	// not held are ignored (a repeat). ErrFenced.

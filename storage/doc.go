@@ -59,7 +59,8 @@
 //     by offset, and the high watermark is the end of what hangs together. Rows that were folded before they were read
 //     are missing without a trace, so partitions that are followed are then loaded again.
 //   - [Engine.ReadFollower] serves what is followed. Everything else that is answered is for leaders.
-//   - Taking over ([Engine.Acquire], [Engine.Adopt]): read all tails up to now, then load the folded rows, replay, append.
+//   - Taking over ([Engine.Acquire], [Engine.Adopt]): acquire the leases, also those that were moved here; read all tails up
+//     to now, then load the folded rows, replay, append.
 //   - Handing over ([Engine.HandOver]): stop appends, wait for what is in flight, move the leases. A partition is open;
 //     closed, while that goes on; or in doubt, when the answer of the move was lost. What is in doubt is closed, too, and
 //     is opened again only when the catalog said that it is still ours. In all three it is held, and committed records are

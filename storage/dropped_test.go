@@ -8,13 +8,15 @@ import (
 	"github.com/streamhouse/streamhouse/catalog"
 )
 
-// A lease manager adopts what an older view shows. If a topic was deleted since, nobody tells the engine a second time: it
+// A topic may be deleted while its leases are being taken over. Nobody tells the engine a second time: it
 // finds out, and does not hold it until it ends. The same goes for a topic that was taken and deleted between two looks of the
 // broker at its topics.
 func TestTopicsDeletedBeforeTheyWereTakenAreLetGo(t *testing.T) {
 	ctx := t.Context()
 	f := newFleet(t, 2)
-	a, b := f.join(1), f.join(2)
+	a := f.join(1)
+	cat := &slowAnswer{applied: make(chan struct{}), gate: make(chan struct{})}
+	b := f.join(2, func(c *Config) { cat.Catalog, c.Catalog = c.Catalog, cat })
 	require.NoError(t, a.Acquire(ctx, append(f.tps(), controllerLease)))
 	f.produceAll(ctx, a) // partitions with extents in the tail are loaded, the others are not
 	deleted, old := f.topic, f.tps()
@@ -23,9 +25,14 @@ func TestTopicsDeletedBeforeTheyWereTakenAreLetGo(t *testing.T) {
 	require.NoError(t, a.HandOver(ctx, append(f.tps(), old...), b.Epoch()))
 	stale := f.leases(b.Epoch())
 	require.Len(t, stale, 4)
+	adopted := make(chan error)
+	go func() { adopted <- b.Adopt(ctx, stale) }()
+	<-cat.applied
 	require.NoError(t, f.cat.DeleteTopic(ctx, deleted))
 	b.DropTopic(deleted)
-	require.NoError(t, b.Adopt(ctx, stale))
+	close(cat.gate)
+	require.NoError(t, <-adopted)
+	require.Contains(t, b.Held(), old[1], "nobody tells of it again")
 	for _, l := range f.logs {
 		require.Contains(t, b.Held(), l.tp)
 	}

@@ -95,12 +95,34 @@ func (t *term) fenced(err error) {
 
 // Adopt takes over partitions whose leases the catalog shows as held by this broker epoch: they were moved here, or the
 // answer of an Acquire was lost. Leases of other holders are ignored, and those that were given away since.
+//
+// What shows may be undone by a fail-over of the catalog, and then another broker may have the lease, under the same lease
+// epoch. So the leases are acquired: those that we hold stay as they are, and are ours on every server to come when that is
+// answered; those that were undone and are free we get; those that somebody else has are not led.
 func (e *Engine) Adopt(ctx context.Context, leases []catalog.Lease) error {
 	t := e.term.Load()
 	if t == nil {
 		return fmt.Errorf("adopt leases: %w", ErrNotLeader)
 	}
-	return t.takeOver(ctx, leases)
+	news, moving := t.newLeases(leases)
+	if len(news) > 0 {
+		tps := make([]catalog.TopicPartition, len(news))
+		for i := range news {
+			tps[i] = news[i].TopicPartition
+		}
+		if err := t.acquire(ctx, tps); err != nil {
+			return err
+		}
+	}
+	return unsettledMoves(moving)
+}
+
+// unsettledMoves is the error of a take-over that left partitions out because a move still names them.
+func unsettledMoves(n int) error {
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("take over %d partitions: a move of them is not settled yet: %w", n, ErrUnavailable)
 }
 
 // takeOver begins to lead partitions whose leases are this broker epoch's. All that earlier holders committed is visible
@@ -119,10 +141,7 @@ func (t *term) takeOver(ctx context.Context, leases []catalog.Lease) error {
 			return err
 		}
 	}
-	if moving > 0 {
-		return fmt.Errorf("take over %d partitions: a move of them is not settled yet: %w", moving, ErrUnavailable)
-	}
-	return nil
+	return unsettledMoves(moving)
 }
 
 func (t *term) takeOverNew(ctx context.Context, news []catalog.Lease) error {

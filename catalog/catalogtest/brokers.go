@@ -182,6 +182,26 @@ func testAcquireLeases(s *suite) {
 	s.ok(err)
 	require.Equal(s, []catalog.Lease{{TopicPartition: tps[0], Holder: a}}, got, "unchanged")
 
+	// As before adopting what was seen: nothing changes when all of it is held, and nothing is taken from anybody.
+	before, err := s.c.LeaseSet(s.ctx(), 0)
+	s.ok(err)
+	for range 2 {
+		got, err = s.c.AcquireLeases(s.ctx(), a, []catalog.TopicPartition{tps[1], tps[0], tps[1]})
+		s.ok(err)
+		require.ElementsMatch(s, []catalog.Lease{{TopicPartition: tps[0], Holder: a}, {TopicPartition: tps[1], Holder: a}}, got, "each once")
+		got, err = s.c.AcquireLeases(s.ctx(), a, []catalog.TopicPartition{tps[2], tps[0]})
+		s.ok(err)
+		require.Equal(s, []catalog.Lease{{TopicPartition: tps[0], Holder: a}}, got)
+	}
+	after, err := s.c.LeaseSet(s.ctx(), 0)
+	s.ok(err)
+	require.Equal(s, before, after)
+	free := s.topic(1)
+	got, err = s.c.AcquireLeases(s.ctx(), a, append(free, tps...))
+	s.ok(err)
+	require.ElementsMatch(s, []catalog.Lease{{TopicPartition: free[0], Holder: a}, {TopicPartition: tps[0], Holder: a}, {TopicPartition: tps[1], Holder: a}}, got)
+	require.Equal(s, b, s.leases()[tps[2]].Holder)
+
 	s.fence(a)
 	got, err = s.c.AcquireLeases(s.ctx(), b, nil)
 	s.ok(err)
@@ -195,6 +215,10 @@ func testAcquireLeases(s *suite) {
 	got, err = s.c.AcquireLeases(s.ctx(), b, []catalog.TopicPartition{})
 	s.ok(err)
 	require.Empty(s, got, "none asked for")
+	for _, asked := range [][]catalog.TopicPartition{nil, {}, tps[:1]} {
+		_, err = s.c.AcquireLeases(s.ctx(), a, asked)
+		s.is(err, catalog.ErrFenced)
+	}
 	for _, l := range s.leases() {
 		require.Equal(s, b, l.Holder)
 	}

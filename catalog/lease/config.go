@@ -25,7 +25,8 @@ type Partitions interface {
 	// not an error that somebody else was faster.
 	Acquire(ctx context.Context, partitions []catalog.TopicPartition) error
 	// Adopt takes over partitions whose leases the catalog shows as held by Epoch: they were moved to us, or the answer
-	// of an Acquire was lost. Leases of another holder than the epoch now are to be ignored.
+	// of an Acquire was lost. Leases of another holder than the epoch now are to be ignored. What shows may be undone: it
+	// leads only those that the catalog says it holds when it is asked with AcquireLeases.
 	Adopt(ctx context.Context, leases []catalog.Lease) error
 	// HandOver stops appends of the partitions, commits all that is in flight, and moves the leases to another broker epoch
 	// (catalog.Fleet.MoveLeases). When it returns each partition is either in Held, open again or in doubt, or was

@@ -231,7 +231,14 @@ func (e *engine) Adopt(ctx context.Context, leases []catalog.Lease) error {
 		pause(ctx, loadTime)
 		return refuse
 	}
-	return e.install(ctx, leases)
+	epoch := e.Epoch()
+	var ours []catalog.TopicPartition
+	for _, l := range leases {
+		if l.Holder == epoch {
+			ours = append(ours, l.TopicPartition)
+		}
+	}
+	return e.Acquire(ctx, ours) // what the view shows may have been undone
 }
 
 func (e *engine) Lost(leases []catalog.Lease) {

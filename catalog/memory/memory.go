@@ -474,7 +474,7 @@ func (c *Catalog) AcquireLeases(ctx context.Context, epoch catalog.BrokerEpoch, 
 		c.mu.leasesVersion++
 	}
 	slices.SortFunc(out, func(a, b catalog.Lease) int { return a.Compare(b.TopicPartition) })
-	return out, nil
+	return slices.Compact(out), nil
 }
 
 // ReleaseLeases implements catalog.Leases.

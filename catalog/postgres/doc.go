@@ -42,8 +42,8 @@
 // (idle_in_transaction_session_timeout). After a lost connection, a shutdown or an answer from a standby the idle
 // connections are thrown away and new ones are sought on all hosts of the URL, for one that takes writes.
 //
-// Commits, heartbeats, fences and moves of leases have connections of their own: no fold or slow reader can use them up. So have
-// writes of groups, of which as many may be under way as there are shards.
+// Commits, heartbeats, fences, moves of leases and looks at those that were moved have connections of their own: no fold or
+// slow reader can use them up. So have writes of groups, of which as many may be under way as there are shards.
 //
 // # Time
 //

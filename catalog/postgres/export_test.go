@@ -45,7 +45,7 @@ func (c *Catalog) Hold(ctx context.Context, name string, n int) (release func(),
 var HotStatements = map[string]string{
 	"commit": commitOne, "heartbeat": heartbeatSQL, "pulse": pulseSQL, "read tail": readTailSQL, "packed rows": packedRowsSQL,
 	"read merges": readMergesSQL, "packed spans": packedSpansSQL, "merge candidates": mergeCandidatesSQL, "sparse objects": sparseSQL,
-	"groups of a shard": groupsOfShardSQL, "groups of all": groupsOfAllSQL, "one group": groupOfIDSQL,
+	"groups of a shard": groupsOfShardSQL, "groups of all": groupsOfAllSQL, "one group": groupOfIDSQL, "held leases": heldSQL,
 	"write groups": newGroupWrite(&catalog.GroupWrite{Changes: []catalog.GroupChange{
 		{Delete: true},
 		{

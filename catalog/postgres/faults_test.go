@@ -97,6 +97,10 @@ func TestOverlapped(t *testing.T) {
 			_, err := c.AcquireLeases(ctx, epoch, nil)
 			return err
 		},
+		"acquire what is held": func(ctx context.Context, c catalog.Catalog, epoch catalog.BrokerEpoch, tps []catalog.TopicPartition) error {
+			_, err := c.AcquireLeases(ctx, epoch, tps)
+			return err
+		},
 		"log start": func(ctx context.Context, c catalog.Catalog, epoch catalog.BrokerEpoch, tps []catalog.TopicPartition) error {
 			_, err := c.SetLogStart(ctx, epoch, tps[0], 5)
 			return err

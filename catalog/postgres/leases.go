@@ -37,40 +37,68 @@ func scanLease(r pgx.Rows) (l catalog.Lease, err error) {
 	return l, err
 }
 
-// AcquireLeases implements [catalog.Leases].
+// heldSQL is those of some leases that a broker epoch holds, and locks the broker's row as [tx.guard] does, so that its
+// commit waits for the standby: they are as durable as it is. No row says that the epoch is fenced; one without a lease, that
+// it holds none of them. One snapshot serves both: nobody but the epoch itself, or its fence, takes a lease from it.
+const heldSQL = "WITH guard AS MATERIALIZED (" + guardSQL + `), held AS (SELECT ` + leaseColumns + ` FROM catalog_leases l
+		JOIN unnest($2::uuid[], $3::int[]) AS p (topic, partition) USING (topic, partition) WHERE l.holder = $1)
+	SELECT l.* FROM guard LEFT JOIN held l ON true ORDER BY l.topic, l.partition`
+
+// heldLeases returns those of the leases that the epoch holds, in one round trip: who takes over what was handed over waits
+// for it, and nobody can write meanwhile.
+func (c *Catalog) heldLeases(ctx context.Context, op string, epoch catalog.BrokerEpoch, asked places) ([]catalog.Lease, error) {
+	var out []catalog.Lease
+	err := c.statement(ctx, c.urgent, op, func(ctx context.Context) error {
+		out = nil
+		rows, err := c.urgent.Query(ctx, heldSQL, int64(epoch), asked.topics, asked.partitions)
+		if err != nil {
+			return err
+		}
+		fenced := true
+		err = each(rows, func(r pgx.Rows) error {
+			fenced = false
+			if r.RawValues()[0] == nil {
+				return nil
+			}
+			l, err := scanLease(r)
+			out = append(out, l)
+			return err
+		})
+		if err == nil && fenced {
+			return fmt.Errorf("broker epoch %d: %w", epoch, catalog.ErrFenced)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AcquireLeases implements [catalog.Leases]. It is one round trip when all that is asked for is held; else guard, update and
+// read are sent together, and what was updated in spite of the guard is rolled back.
 func (c *Catalog) AcquireLeases(ctx context.Context, epoch catalog.BrokerEpoch, partitions []catalog.TopicPartition) ([]catalog.Lease, error) {
 	const (
 		take  = "UPDATE catalog_leases l SET holder = $1, epoch = l.epoch + 1 FROM (SELECT topic, partition FROM catalog_leases"
 		match = " l JOIN unnest($2::uuid[], $3::int[]) AS p (topic, partition) USING (topic, partition)"
 		lock  = " ORDER BY topic, partition FOR NO KEY UPDATE"
 		end   = ") f WHERE l.topic = f.topic AND l.partition = f.partition"
-		held  = "SELECT " + leaseColumns + " FROM catalog_leases l"
+		read  = "SELECT " + leaseColumns + " FROM catalog_leases"
+		ours  = " WHERE l.holder = $1 ORDER BY l.topic, l.partition"
 	)
-	var out []catalog.Lease
 	asked := placesOf(partitions)
 	op := fmt.Sprintf("acquire leases for broker epoch %d", epoch)
+	takeSQL, readSQL, args := take+" WHERE holder IS NULL"+lock+end, read+" l"+ours, []any{int64(epoch)}
+	if partitions != nil {
+		if held, err := c.heldLeases(ctx, op, epoch, asked); err != nil || len(held) == len(asked.topics) {
+			return held, err
+		}
+		takeSQL, readSQL, args = take+match+" WHERE l.holder IS NULL"+lock+" OF l"+end, read+match+ours, append(args, asked.topics, asked.partitions)
+	}
+	var out []catalog.Lease
 	err := c.write(ctx, c.general, op, func(t *tx) (err error) {
-		out = nil
-		if err := t.guard(epoch); err != nil {
-			return err
-		}
-		note := func(r pgx.Rows) error {
-			l, err := scanLease(r)
-			out = append(out, l)
-			return err
-		}
 		var taken int64
-		if partitions == nil {
-			if taken, err = t.exec(take+" WHERE holder IS NULL"+lock+end, int64(epoch)); err == nil {
-				err = t.query(held+" WHERE l.holder = $1 ORDER BY l.topic, l.partition", note, int64(epoch))
-			}
-		} else if len(partitions) > 0 {
-			if taken, err = t.exec(take+match+" WHERE l.holder IS NULL"+lock+" OF l"+end, int64(epoch), asked.topics, asked.partitions); err == nil {
-				err = t.query(held+" JOIN unnest($2::uuid[], $3::int[]) AS p (topic, partition) USING (topic, partition) WHERE l.holder = $1 ORDER BY l.topic, l.partition",
-					note, int64(epoch), asked.topics, asked.partitions)
-			}
-		}
-		if err != nil {
+		if out, taken, err = t.acquire(epoch, takeSQL, readSQL, args); err != nil {
 			return err
 		}
 		return t.leasesChanged(taken)
@@ -79,6 +107,37 @@ func (c *Catalog) AcquireLeases(ctx context.Context, epoch catalog.BrokerEpoch, 
 		return nil, err
 	}
 	return out, nil
+}
+
+// acquire has the broker's row guarded, free leases taken and those that are held read, in one round trip.
+func (t *tx) acquire(epoch catalog.BrokerEpoch, takeSQL, readSQL string, args []any) (out []catalog.Lease, taken int64, err error) {
+	var calls pgx.Batch
+	calls.Queue(guardSQL, int64(epoch))
+	calls.Queue(takeSQL, args...)
+	calls.Queue(readSQL, args...)
+	answers := t.SendBatch(t.ctx, &calls)
+	defer func() {
+		if closeErr := answers.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	if err := guarded(epoch, answers.QueryRow()); err != nil {
+		return nil, 0, err
+	}
+	tag, err := answers.Exec()
+	if err != nil {
+		return nil, 0, err
+	}
+	rows, err := answers.Query()
+	if err != nil {
+		return nil, 0, err
+	}
+	err = each(rows, func(r pgx.Rows) error {
+		l, err := scanLease(r)
+		out = append(out, l)
+		return err
+	})
+	return out, tag.RowsAffected(), err
 }
 
 func (t *tx) leasesChanged(n int64) error {

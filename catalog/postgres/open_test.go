@@ -181,6 +181,17 @@ func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.Tra
 
 func (*counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
+func (c *counter) TraceBatchStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent = append(c.sent, fmt.Sprintf("a batch of %d", data.Batch.Len()))
+	return ctx
+}
+
+func (*counter) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+
+func (*counter) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+
 func (c *counter) TracePrepareStart(ctx context.Context, _ *pgx.Conn, data pgx.TracePrepareStartData) context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -265,8 +276,14 @@ func TestRoundTrips(t *testing.T) {
 		}},
 		{"read groups", 1, func() error { _, err := c.ReadGroups(t.Context(), 2, "", 100); return err }},
 		{"read a group", 1, func() error { _, err := c.ReadGroup(t.Context(), "g"); return err }},
-		{"acquire 1000 leases that are held", 5, func() error { // begin, guard, take, read, commit
+		{"acquire 1000 leases that are held", 1, func() error { // as a broker does before it adopts what it was given
 			_, err := c.AcquireLeases(t.Context(), epoch, tps)
+			return err
+		}},
+		{"acquire one lease of two that is free", 5, func() error { // held, begin, take, version, commit
+			require.NoError(t, c.ReleaseLeases(t.Context(), epoch, tps[:1]))
+			sent.take()
+			_, err := c.AcquireLeases(t.Context(), epoch, tps[:2])
 			return err
 		}},
 		{"release 1000 leases that are free", 4, func() error { return c.ReleaseLeases(t.Context(), epoch, tps) }},

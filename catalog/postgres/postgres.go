@@ -70,7 +70,7 @@ func Open(ctx context.Context, opts Options) (_ *Catalog, err error) {
 	c.general, err = opts.pool(ctx, opts.MaxConns, opts.StatementTimeout, 2*opts.StatementTimeout)
 	if err == nil {
 		c.urgent, err = opts.pool(ctx, opts.UrgentConns, opts.UrgentTimeout, opts.UrgentTimeout, commitOne, heartbeatSQL, pulseSQL, unfencedSQL,
-			guardSQL, guardAloneSQL, moveSQL)
+			guardSQL, guardAloneSQL, moveSQL, heldSQL)
 	}
 	if err == nil {
 		c.groups, err = opts.pool(ctx, opts.GroupConns, opts.UrgentTimeout, opts.UrgentTimeout)

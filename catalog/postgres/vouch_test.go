@@ -29,6 +29,8 @@ func TestWritesThatOnlyShow(t *testing.T) {
 	topic := catalog.TopicSpec{ID: catalog.TopicID{1}, Name: "orders", Partitions: 1}
 	_, err = c.CreateTopic(t.Context(), topic)
 	require.NoError(t, err)
+	_, err = c.AcquireLeases(t.Context(), epoch, []catalog.TopicPartition{{Topic: topic.ID}})
+	require.NoError(t, err)
 	gone := register(t, c, 2)
 	require.NoError(t, c.FenceBroker(t.Context(), gone, catalog.FenceProvenDead))
 	fenced := register(t, c, 3)
@@ -84,6 +86,13 @@ func TestWritesThatOnlyShow(t *testing.T) {
 		"a fence": func() error { return c.FenceBroker(t.Context(), gone, catalog.FenceProvenDead) },
 		"leases": func() error {
 			_, err := c.AcquireLeases(t.Context(), epoch, nil)
+			return err
+		},
+		"a lease that is adopted": func() error {
+			leases, err := c.AcquireLeases(t.Context(), epoch, []catalog.TopicPartition{{Topic: topic.ID}})
+			if err == nil {
+				require.Equal(t, []catalog.Lease{{TopicPartition: catalog.TopicPartition{Topic: topic.ID}, Holder: epoch}}, leases, "as it was")
+			}
 			return err
 		},
 		"a log start": func() error {
