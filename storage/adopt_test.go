@@ -60,7 +60,7 @@ func TestAdoptIsAskedAgain(t *testing.T) {
 			f.produceAll(ctx, a)
 			require.NoError(t, a.HandOver(ctx, f.tps(), b.Epoch()))
 			given := f.leases(b.Epoch())
-			plan.Add(catfaulty.Fault{Op: catfaulty.OpAcquireLeases, Index: plan.Calls(catfaulty.OpAcquireLeases), Kind: kind})
+			plan.Next(catfaulty.Fault{Op: catfaulty.OpAcquireLeases, Kind: kind})
 			require.ErrorIs(t, b.Adopt(ctx, given), ErrUnavailable)
 			require.Empty(t, b.Held())
 			_, err := f.send(ctx, b.Engine, f.logs[0], f.logs[0].seq, []byte("not yet"))

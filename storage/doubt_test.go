@@ -65,9 +65,9 @@ func TestFoldInDoubtTwice(t *testing.T) {
 	for i := range 3 {
 		require.NoError(t, w.produce(ctx, e, w.logs[0], value(0, i, 100)))
 	}
-	s.catPlan.Add(
-		catfaulty.Fault{Op: catfaulty.OpFold, Index: s.catPlan.Calls(catfaulty.OpFold), Kind: catfaulty.Lost},
-		catfaulty.Fault{Op: catfaulty.OpBrokerTails, Index: s.catPlan.Calls(catfaulty.OpBrokerTails), Kind: catfaulty.Refuse})
+	s.catPlan.Next(
+		catfaulty.Fault{Op: catfaulty.OpFold, Kind: catfaulty.Lost},
+		catfaulty.Fault{Op: catfaulty.OpBrokerTails, Kind: catfaulty.Refuse})
 	require.Error(t, e.Tidy(ctx))
 	recovers(t, w, e)
 }
@@ -80,9 +80,9 @@ func TestFoldThatOnlyShows(t *testing.T) {
 	for i := range 3 {
 		require.NoError(t, w.produce(ctx, e, w.logs[0], value(0, i, 100)))
 	}
-	s.catPlan.Add(
-		catfaulty.Fault{Op: catfaulty.OpFold, Index: s.catPlan.Calls(catfaulty.OpFold), Kind: catfaulty.Lost},
-		catfaulty.Fault{Op: catfaulty.OpTailAt, Index: s.catPlan.Calls(catfaulty.OpTailAt), Kind: catfaulty.Refuse})
+	s.catPlan.Next(
+		catfaulty.Fault{Op: catfaulty.OpFold, Kind: catfaulty.Lost},
+		catfaulty.Fault{Op: catfaulty.OpTailAt, Kind: catfaulty.Refuse})
 	require.ErrorIs(t, e.Tidy(ctx), catalog.ErrUnavailable)
 	recovers(t, w, e)
 }
@@ -97,7 +97,7 @@ func TestBeginFailsAfterInstall(t *testing.T) {
 	}
 	sizeBefore, err := e.Size(ctx, l.tp)
 	require.NoError(t, err)
-	s.catPlan.Add(catfaulty.Fault{Op: catfaulty.OpAcquireLeases, Index: s.catPlan.Calls(catfaulty.OpAcquireLeases), Kind: catfaulty.Refuse})
+	s.catPlan.Next(catfaulty.Fault{Op: catfaulty.OpAcquireLeases, Kind: catfaulty.Refuse})
 	old := e.term.Load()
 	require.NoError(t, w.cat.FenceBroker(ctx, old.epoch, 2))
 	v := value(0, 4, 100)

@@ -103,7 +103,7 @@ func (f *fleet) produceAll(ctx context.Context, m *member) {
 // A move whose answer was lost, and whose receiver was fenced before it could be made again, is settled from the leases.
 func TestMoveInDoubt(t *testing.T) {
 	lost := func(plan *catfaulty.Plan, kind catfaulty.Kind, n int) {
-		plan.Add(catfaulty.Fault{Op: catfaulty.OpMoveLeases, Index: plan.Calls(catfaulty.OpMoveLeases), Count: n, Kind: kind})
+		plan.Next(catfaulty.Fault{Op: catfaulty.OpMoveLeases, Count: n, Kind: kind})
 	}
 	for _, applied := range []bool{true, false} {
 		t.Run(fmt.Sprint("applied ", applied), func(t *testing.T) {
@@ -121,8 +121,8 @@ func TestMoveInDoubt(t *testing.T) {
 			}
 			lost(plan, kind, 1)
 			gate := make(chan struct{})
-			plan.Add(catfaulty.Fault{Op: catfaulty.OpMoveLeases, Index: 1, Kind: catfaulty.Slow, Gate: gate},
-				catfaulty.Fault{Op: catfaulty.OpLeaseSet, Index: plan.Calls(catfaulty.OpLeaseSet), Count: 2, Kind: catfaulty.Refuse})
+			plan.Add(catfaulty.Fault{Op: catfaulty.OpMoveLeases, Index: 1, Kind: catfaulty.Slow, Gate: gate})
+			plan.Next(catfaulty.Fault{Op: catfaulty.OpLeaseSet, Count: 2, Kind: catfaulty.Refuse})
 			done := make(chan error)
 			go func() { done <- a.HandOver(ctx, f.tps()[:1], b.Epoch()) }()
 			require.Eventually(t, func() bool { return plan.Calls(catfaulty.OpMoveLeases) == 2 }, 10*time.Second, time.Millisecond)

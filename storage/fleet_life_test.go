@@ -415,7 +415,7 @@ func TestFleetLife(t *testing.T) {
 					if rng.IntN(3) == 0 {
 						kind = catfaulty.Refuse
 					}
-					plan.Add(catfaulty.Fault{Op: op, Index: plan.Calls(op), Kind: kind})
+					plan.Next(catfaulty.Fault{Op: op, Kind: kind})
 				}
 			}, 150, seed)
 			c.judge()

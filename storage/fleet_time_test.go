@@ -52,7 +52,7 @@ func TestFollowersThatHearNothingSaySo(t *testing.T) {
 		require.NoError(t, a.Acquire(ctx, f.tps()))
 		require.NoError(t, f.produce(ctx, a.Engine, f.logs[0], []byte("one")))
 		f.follows(b)
-		plan.Add(catfaulty.Fault{Op: catfaulty.OpAny, Index: plan.Calls(catfaulty.OpAny), Count: 1 << 30, Kind: catfaulty.Refuse})
+		plan.Next(catfaulty.Fault{Op: catfaulty.OpAny, Count: 1 << 30, Kind: catfaulty.Refuse})
 		read := func() error {
 			var r Read
 			defer r.Release()

@@ -41,13 +41,13 @@ func TestReadyStore(t *testing.T) {
 		asked(0, "") // it has just stored something
 
 		<-time.After(storeFresh)
-		plan.Add(faulty.Fault{Op: faulty.OpHead, Index: plan.Calls(faulty.OpHead), Count: 3, Kind: faulty.Refuse})
+		plan.Next(faulty.Fault{Op: faulty.OpHead, Count: 3, Kind: faulty.Refuse})
 		asked(1, "") // one answer of that kind is no outage
 		<-time.After(storeGone - storeFresh)
 		asked(1, "")
 		<-time.After(time.Second)
 		asked(1, "does not answer, for 21s by now")
-		plan.Add(faulty.Fault{Op: faulty.OpHead, Index: plan.Calls(faulty.OpHead), Kind: faulty.Slow, Delay: time.Hour})
+		plan.Next(faulty.Fault{Op: faulty.OpHead, Kind: faulty.Slow, Delay: time.Hour})
 		began := time.Now()
 		asked(1, "does not answer")
 		require.Equal(t, storeWithin, time.Since(began))

@@ -104,7 +104,7 @@ func TestOrphansWhileNobodyVouchesForTheFence(t *testing.T) {
 	w.fence(writer.Epoch())
 	s := newSeams(w.world, nil, nil)
 	sweeper := w.joinDeaf(1, func(conf *Config) { conf.Catalog = s.cat })
-	s.catPlan.Add(catfaulty.Fault{Op: catfaulty.OpFenceBroker, Index: s.catPlan.Calls(catfaulty.OpFenceBroker), Kind: catfaulty.Refuse})
+	s.catPlan.Next(catfaulty.Fault{Op: catfaulty.OpFenceBroker, Kind: catfaulty.Refuse})
 	require.ErrorIs(t, sweeper.term.Load().sweep(ctx), catalog.ErrUnavailable)
 	require.Contains(t, objects(t, w.store), key)
 	require.NoError(t, sweeper.term.Load().sweep(ctx))

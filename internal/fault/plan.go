@@ -97,6 +97,16 @@ func (p *Plan[O]) Add(faults ...Fault[O]) {
 	p.mu.hits = append(p.mu.hits, make([]int, len(faults))...)
 }
 
+// Next appends faults whose indexes count from the next call of their operation on, whatever is under way meanwhile.
+func (p *Plan[O]) Next(faults ...Fault[O]) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, f := range faults {
+		f.Index += p.mu.calls[f.Op]
+		p.mu.faults, p.mu.hits = append(p.mu.faults, f), append(p.mu.hits, 0)
+	}
+}
+
 // Calls returns how many calls of op there were.
 func (p *Plan[O]) Calls(op O) int {
 	p.mu.Lock()

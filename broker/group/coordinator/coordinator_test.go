@@ -69,7 +69,7 @@ func TestCommitsGatherWhileOneIsInFlight(t *testing.T) {
 		n := w.start(nil)
 		n.acquire()
 		gate := make(chan struct{})
-		n.plan.Add(faulty.Fault{Op: faulty.OpWriteGroups, Index: n.plan.Calls(faulty.OpWriteGroups), Kind: faulty.Slow, Gate: gate})
+		n.plan.Next(faulty.Fault{Op: faulty.OpWriteGroups, Kind: faulty.Slow, Gate: gate})
 		const members = 1000
 		var acked atomic.Int64
 		var all sync.WaitGroup
@@ -321,7 +321,7 @@ func TestRequestsBeyondTheBoundAreRefused(t *testing.T) {
 		require.NoError(t, n.member("g1").commit(0, 2))
 
 		gate := make(chan struct{})
-		n.plan.Add(faulty.Fault{Op: faulty.OpWriteGroups, Index: n.plan.Calls(faulty.OpWriteGroups), Kind: faulty.Slow, Gate: gate})
+		n.plan.Next(faulty.Fault{Op: faulty.OpWriteGroups, Kind: faulty.Slow, Gate: gate})
 		var all sync.WaitGroup
 		var refused atomic.Int64
 		for range 30 {
@@ -371,7 +371,7 @@ func TestStopAnswersWhatWaits(t *testing.T) {
 		waited := make(chan error, 2)
 		go func() { waited <- n.member("g").join() }()
 		gate := make(chan struct{})
-		n.plan.Add(faulty.Fault{Op: faulty.OpWriteGroups, Index: n.plan.Calls(faulty.OpWriteGroups), Kind: faulty.Slow, Gate: gate})
+		n.plan.Next(faulty.Fault{Op: faulty.OpWriteGroups, Kind: faulty.Slow, Gate: gate})
 		go func() { waited <- n.member("h").commit(0, 1) }()
 		synctest.Wait()
 		n.stop()

@@ -136,7 +136,7 @@ func TestWhatIsLedIsToldWhileTheCatalogHangs(t *testing.T) {
 
 	back := make(chan struct{})
 	hang := func(op catfaulty.Op) {
-		r.catalog.Add(catfaulty.Fault{Op: op, Index: r.catalog.Calls(op), Count: 1 << 30, Kind: catfaulty.Slow, Gate: back})
+		r.catalog.Next(catfaulty.Fault{Op: op, Count: 1 << 30, Kind: catfaulty.Slow, Gate: back})
 	}
 	hang(catfaulty.OpTopicSet)
 	hang(catfaulty.OpHeartbeat)

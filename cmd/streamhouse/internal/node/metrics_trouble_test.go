@@ -47,12 +47,12 @@ func beginHindered(t *testing.T, cfg config.Config, faults ...catfaulty.Fault) *
 
 // refuse has the next n calls answer an error: that the catalog is not there, unless another one is given.
 func (h *hindered) refuse(op catfaulty.Op, n int, err error) {
-	h.catalog.Add(catfaulty.Fault{Op: op, Index: h.catalog.Calls(op), Count: n, Kind: catfaulty.Refuse, Err: err})
+	h.catalog.Next(catfaulty.Fault{Op: op, Count: n, Kind: catfaulty.Refuse, Err: err})
 }
 
 // refuseStore is refuse, for calls of the store.
 func (h *hindered) refuseStore(op storefaulty.Op, n int) {
-	h.store.Add(storefaulty.Fault{Op: op, Index: h.store.Calls(op), Count: n, Kind: storefaulty.Refuse})
+	h.store.Next(storefaulty.Fault{Op: op, Count: n, Kind: storefaulty.Refuse})
 }
 
 // one produces a record of so many bytes.
@@ -230,7 +230,7 @@ func TestWhatIsAnsweredWithAnErrorIsMeasured(t *testing.T) {
 	gate := make(chan struct{})
 	open := sync.OnceFunc(func() { close(gate) })
 	defer open()
-	r.catalog.Add(catfaulty.Fault{Op: catfaulty.OpCommit, Index: r.catalog.Calls(catfaulty.OpCommit), Kind: catfaulty.Slow, Gate: gate})
+	r.catalog.Next(catfaulty.Fault{Op: catfaulty.OpCommit, Kind: catfaulty.Slow, Gate: gate})
 	cl := r.client(kgo.DisableIdempotentWrite(), kgo.RecordRetries(0), kgo.ProduceRequestTimeout(100*time.Millisecond))
 	require.ErrorIs(t, cl.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Value: []byte("late")}).FirstErr(), kgo.ErrRecordRetries)
 	s := r.scrape()

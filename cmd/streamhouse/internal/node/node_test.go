@@ -54,7 +54,7 @@ func TestStopCommitsWhatWasAppended(t *testing.T) {
 	gate := make(chan struct{})
 	open := sync.OnceFunc(func() { close(gate) })
 	defer open()
-	h.store.Add(storefaulty.Fault{Op: storefaulty.OpPut, Index: h.store.Calls(storefaulty.OpPut), Kind: storefaulty.Slow, Gate: gate})
+	h.store.Next(storefaulty.Fault{Op: storefaulty.OpPut, Kind: storefaulty.Slow, Gate: gate})
 	cl := h.client(kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite())
 	cl.Produce(t.Context(), &kgo.Record{Topic: "t", Value: []byte("second")}, nil)
 	h.eventually("appended, not committed", func(s samples) bool {
