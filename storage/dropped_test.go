@@ -19,6 +19,7 @@ func TestTopicsDeletedBeforeTheyWereTakenAreLetGo(t *testing.T) {
 	b := f.join(2, func(c *Config) { cat.Catalog, c.Catalog = c.Catalog, cat })
 	require.NoError(t, a.Acquire(ctx, append(f.tps(), controllerLease)))
 	f.produceAll(ctx, a) // partitions with extents in the tail are loaded, the others are not
+	f.follows(b)
 	deleted, old := f.topic, f.tps()
 	f.create(2)
 	require.NoError(t, a.Acquire(ctx, f.tps()))
