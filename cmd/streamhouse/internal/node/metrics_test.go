@@ -373,7 +373,13 @@ func TestSeriesOfAGrownTopicEnd(t *testing.T) {
 	b.Fetched("g", "a", 0, 1, 1)
 	b.Fetched("h", "a", 0, 1, 1)
 	o.storedSeen(map[catalog.TopicID]int64{id: 100}, time.Second)
+	h := o.engineHooks()
+	h.Appended(catalog.TopicPartition{Topic: id}, 1)
+	h.Failed(catalog.TopicPartition{Topic: id}, 1)
 	o.topicsRead(set(2, 2))
+	none := func(catalog.TopicPartition) bool { return false }
+	o.countLeases(none, none)
+	require.Empty(t, o.values(t, "streamhouse_producer_pending_records"), "another broker leads it now")
 	b.Fetched("h", "a", 1, 2, 2)
 	require.ElementsMatch(t, []float64{1, 3}, o.values(t, "streamhouse_consumer_bytes_consumed_total"))
 	o.storedSeen(nil, time.Second)

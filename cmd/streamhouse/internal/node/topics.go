@@ -222,7 +222,7 @@ func (o *observer) topicsRead(set catalog.TopicSet) {
 }
 
 // grown is a topic with another number of partitions than before. Metrics give it the same recorders as the old one,
-// if there is one. What ends when it is told to (a group's series, that of what is stored) has to be known from the start.
+// if there is one. What ends when it is told to (a group's series, that of what is stored, or pending) has to be known from the start.
 func grown(old *topic, ct catalog.Topic) *topic {
 	t := &topic{id: ct.ID, name: ct.Name, partitions: ct.Partitions}
 	if old != nil {
@@ -230,11 +230,23 @@ func grown(old *topic, ct catalog.Topic) *topic {
 		defer old.mu.Unlock()
 		t.mu.leases, old.mu.leases, old.mu.gone = old.mu.leases, 0, true
 		t.cost.Store(old.cost.Load())
+		if p := old.producer.Load(); p != nil {
+			t.producer.Store(p.grown(ct.Partitions))
+		}
 		if c := old.consumer.Load(); c != nil {
 			t.consumer.Store(c.grown(ct.Partitions))
 		}
 	}
 	return t
+}
+
+// grown are the same recorders for another number of partitions.
+func (p *producerSeries) grown(partitions int32) *producerSeries {
+	next := &producerSeries{TopicProducer: p.TopicProducer, partitions: newHandles(partitions, p.Partition)}
+	for i := range min(len(next.partitions.made), len(p.partitions.made)) {
+		next.partitions.made[i].Store(p.partitions.made[i].Load())
+	}
+	return next
 }
 
 // grown are the same recorders for another number of partitions.
