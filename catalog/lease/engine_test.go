@@ -151,6 +151,8 @@ type engine struct {
 	flight  chan struct{} // capacity 1: an object in flight
 	begun   func(catalog.Heartbeat)
 	refuse  error // of Adopt, if not nil
+	undone  bool  // Adopt finds that what shows as ours is somebody else's
+	adopts  int
 	again   func()
 
 	mu    sync.Mutex
@@ -225,9 +227,10 @@ func (e *engine) Acquire(ctx context.Context, tps []catalog.TopicPartition) erro
 
 func (e *engine) Adopt(ctx context.Context, leases []catalog.Lease) error {
 	e.mu.Lock()
-	refuse := e.refuse
+	refuse, undone := e.refuse, e.undone
+	e.adopts++
 	e.mu.Unlock()
-	if refuse != nil {
+	if refuse != nil || undone {
 		pause(ctx, loadTime)
 		return refuse
 	}

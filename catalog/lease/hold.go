@@ -140,7 +140,11 @@ func (m *Manager) lose() {
 	}
 }
 
-// adopt takes over what the view shows as ours and the engine does not hold.
+// errNotGiven: the view shows leases as ours that the catalog did not give when it was asked.
+var errNotGiven = errors.New("what is shown as this broker's is not: the leases were read before they went, or a fail-over of the catalog undid that they came")
+
+// adopt takes over what the view shows as ours and the engine does not hold. If it holds nothing more then, the view is wrong, maybe
+// until the next change of any lease: nobody is told, and it is tried again ever less often.
 func (m *Manager) adopt(now time.Time) {
 	s := &m.hold
 	version := m.cfg.Partitions.HeldVersion() // before the map
@@ -171,7 +175,11 @@ func (m *Manager) adopt(now time.Time) {
 		return
 	}
 	m.work(&s.adopt, tps, "take over leases that were moved here", m.cfg.Hooks.Adopted, func(ctx context.Context) error {
-		return m.cfg.Partitions.Adopt(ctx, leases)
+		err := m.cfg.Partitions.Adopt(ctx, leases)
+		if err == nil && m.cfg.Partitions.HeldVersion() == version {
+			err = errNotGiven
+		}
+		return err
 	})
 }
 

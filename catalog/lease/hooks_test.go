@@ -78,3 +78,31 @@ func TestLeasesThatComeAreTold(t *testing.T) {
 		require.Zero(t, acquired.ok+acquired.not, "nothing was free")
 	})
 }
+
+// A view may show leases as ours that the catalog, when it is asked, does not give: after a fail-over of it, until the next change. They
+// are asked for ever less often, and nobody is told that they were taken over.
+func TestLeasesThatOnlyShowAreAskedForEverLessOften(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := newSim(t, 20)
+		s.start(1)
+		s.pass(10 * time.Second)
+		adopted := &told{}
+		s.hooks.Adopted = adopted.hook
+		second := s.start(2)
+		second.mu.Lock()
+		second.undone = true
+		second.mu.Unlock()
+		s.pass(30 * time.Second)
+		require.Positive(t, s.moves.Load())
+		second.mu.Lock()
+		require.Positive(t, second.adopts)
+		require.Less(t, second.adopts, 20, "in half a minute")
+		second.undone = false
+		second.mu.Unlock()
+		adopted.mu.Lock()
+		require.Zero(t, adopted.ok)
+		adopted.mu.Unlock()
+		s.pass(time.Minute)
+		s.allLed("they are ours after all")
+	})
+}
