@@ -15,16 +15,32 @@ import (
 const (
 	storeFresh  = 10 * time.Second
 	storeGone   = 20 * time.Second
-	storeWithin = time.Second // for an answer
+	storeAsked  = 5 * time.Second // in vain: who asks once a minute has not been told anything by the first failure
+	storeWithin = time.Second     // for an answer
 )
 
 // storeSight is when the object store was last seen to do something.
 type storeSight struct {
 	at     atomic.Pointer[time.Time]
-	marker atomic.Pointer[string] // key of the note of the present broker epoch
+	vain   atomic.Pointer[time.Time] // since when it is asked in vain; nil: it is not
+	marker atomic.Pointer[string]    // key of the note of the present broker epoch
 }
 
-func (s *storeSight) seen() { s.at.Store(new(time.Now())) }
+func (s *storeSight) seen() {
+	s.at.Store(new(time.Now()))
+	if s.vain.Load() != nil {
+		s.vain.Store(nil)
+	}
+}
+
+// asked tells for how long it has been asked in vain, now that it was again.
+func (s *storeSight) asked() time.Duration {
+	s.vain.CompareAndSwap(nil, new(time.Now()))
+	if since := s.vain.Load(); since != nil {
+		return time.Since(*since)
+	}
+	return 0 // it has just been seen
+}
 
 // ReadyStore returns why the object store cannot be used, or nil. Unless it has stored something in the last ten seconds, it is asked
 // for the note of this broker epoch, a request that costs as much as a GET; so an idle broker asks it as often as it is asked
@@ -41,7 +57,7 @@ func (e *Engine) ReadyStore(ctx context.Context) error {
 		e.store.seen()
 	case errors.Is(err, objstore.ErrNotFound):
 		return fmt.Errorf("the object store has lost %s, the note of this broker epoch: is it the same one, was it emptied, does a rule of the bucket delete?", *marker)
-	case time.Since(*at) > storeGone:
+	case e.store.asked() >= storeAsked && time.Since(*at) > storeGone:
 		return fmt.Errorf("the object store does not answer, for %s by now: %w", time.Since(*at).Round(time.Second), err)
 	}
 	return nil

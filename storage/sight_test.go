@@ -52,6 +52,14 @@ func TestReadyStore(t *testing.T) {
 		asked(1, "does not answer")
 		require.Equal(t, storeWithin, time.Since(began))
 		asked(1, "")
+
+		// Nor is one of a broker that nobody asked for long.
+		<-time.After(time.Minute)
+		plan.Next(faulty.Fault{Op: faulty.OpHead, Count: 2, Kind: faulty.Refuse})
+		asked(1, "")
+		<-time.After(time.Minute / 2)
+		asked(1, "does not answer, for 1m30s by now")
+		asked(1, "")
 		require.NoError(t, plan.Verify())
 
 		e.Kill()
