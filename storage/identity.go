@@ -95,7 +95,7 @@ func (e *Engine) claim(ctx context.Context, own catalog.BrokerEpoch) error {
 			older = append(older, info.Key)
 		}
 	}
-	if err := e.cfg.Store.Put(ctx, markerKey(id, own), objstore.NewBody([]byte("StreamHouse\n"))); err != nil && !errors.Is(err, objstore.ErrExists) {
+	if err := e.cfg.Store.Put(ctx, markerKey(id, own), noteBody()); err != nil && !errors.Is(err, objstore.ErrExists) {
 		return fmt.Errorf("note the cluster in the store: %w", err)
 	}
 	if len(older) > 0 {
@@ -111,6 +111,8 @@ func (e *Engine) claim(ctx context.Context, own catalog.BrokerEpoch) error {
 func markerKey(cluster string, epoch catalog.BrokerEpoch) string {
 	return fmt.Sprintf("%s%s/%012d", markerPrefix, cluster, epoch)
 }
+
+func noteBody() objstore.Body { return objstore.NewBody([]byte("StreamHouse\n")) }
 
 func parseMarker(key string) (cluster string, epoch catalog.BrokerEpoch, err error) {
 	cluster, number, ok := strings.Cut(strings.TrimPrefix(key, markerPrefix), "/")

@@ -45,7 +45,7 @@ func (e *Engine) seal(ctx context.Context) error {
 		return fmt.Errorf("read the cluster id: %w", err)
 	}
 	key := fmt.Sprintf("%s%s/%012d", markerPrefix, id, e.newest.Load()+1)
-	if err := e.cfg.Store.Put(ctx, key, objstore.NewBody([]byte("StreamHouse\n"))); err != nil && !errors.Is(err, objstore.ErrExists) {
+	if err := e.cfg.Store.Put(ctx, key, noteBody()); err != nil && !errors.Is(err, objstore.ErrExists) {
 		return fmt.Errorf("note a later broker epoch in the store: %w", err)
 	}
 	return nil

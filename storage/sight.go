@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -55,10 +56,23 @@ func (e *Engine) ReadyStore(ctx context.Context) error {
 	switch _, err := e.cfg.Store.Head(ctx, *marker); {
 	case err == nil:
 		e.store.seen()
+	case errors.Is(err, objstore.ErrNotFound) && e.noteAgain(ctx, *marker):
+		e.store.seen()
 	case errors.Is(err, objstore.ErrNotFound):
 		return fmt.Errorf("the object store has lost %s, the note of this broker epoch: is it the same one, was it emptied, does a rule of the bucket delete?", *marker)
 	case e.store.asked() >= storeAsked && time.Since(*at) > storeGone:
 		return fmt.Errorf("the object store does not answer, for %s by now: %w", time.Since(*at).Round(time.Second), err)
 	}
 	return nil
+}
+
+// noteAgain writes the note of this broker epoch once more where a later one of the cluster lies in the store, and tells whether it did.
+// Who wrote that took this broker for dead, by a fence that a fail-over of the catalog undid, or is of a version that kept nobody's.
+func (e *Engine) noteAgain(ctx context.Context, marker string) bool {
+	later, _, err := e.cfg.Store.List(ctx, marker[:strings.LastIndexByte(marker, '/')+1], marker, 1)
+	if err != nil || len(later) == 0 {
+		return false
+	}
+	err = e.cfg.Store.Put(ctx, marker, noteBody())
+	return err == nil || errors.Is(err, objstore.ErrExists)
 }

@@ -101,3 +101,24 @@ func TestNotesOfBrokersThatLive(t *testing.T) {
 		require.NoError(t, third.ReadyStore(t.Context()))
 	})
 }
+
+// A fence that shows may be undone by a fail-over of the catalog. A broker that started in between took the other's note for that of
+// a dead one.
+func TestNoteThatWasTakenForThatOfADeadBroker(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newFleet(t, 1)
+		first := w.joinDeaf(1)
+		cat := &shownFence{Catalog: w.cat}
+		cat.fenced.Store(int64(first.Epoch()))
+		w.joinDeaf(2, func(c *Config) { c.Catalog = cat })
+		notes := func() int {
+			infos, _, err := w.store.List(t.Context(), markerPrefix, "", objstore.MaxList)
+			require.NoError(t, err)
+			return len(infos)
+		}
+		require.Equal(t, 1, notes())
+		<-time.After(storeFresh)
+		require.NoError(t, first.ReadyStore(t.Context()))
+		require.Equal(t, 2, notes())
+	})
+}
