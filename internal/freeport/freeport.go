@@ -33,9 +33,14 @@ func Take(ctx context.Context) (int, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)
 	}
+	files, err := os.OpenRoot(dir)
+	if err != nil {
+		return 0, fmt.Errorf("find a free port: %w", err)
+	}
+	defer func() { _ = files.Close() }() // what it opened stays open
 	for range 200 {
-		port := lowest + rand.IntN(end-lowest) //nolint:gosec // no secret
-		file, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(port)), os.O_CREATE|os.O_RDWR, 0o600)
+		port := lowest + rand.IntN(end-lowest)
+		file, err := files.OpenFile(strconv.Itoa(port), os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil {
 			return 0, fmt.Errorf("find a free port: %w", err)
 		}
