@@ -58,32 +58,32 @@ func recovers(t *testing.T, w *world, e *Engine) {
 	w.check(t.Context(), e)
 }
 
-// Fold applied, answer lost, and BrokerTails fails too.
-func TestFoldInDoubtTwice(t *testing.T) {
-	ctx := t.Context()
+// tidyInDoubt has a fold applied, its answer lost, and the call that follows fail. It returns what Tidy says of it.
+func tidyInDoubt(t *testing.T, next catfaulty.Op) (w *world, e *Engine, err error) {
+	t.Helper()
 	w, s, e := doubtWorld(t)
 	for i := range 3 {
-		require.NoError(t, w.produce(ctx, e, w.logs[0], value(0, i, 100)))
+		require.NoError(t, w.produce(t.Context(), e, w.logs[0], value(0, i, 100)))
 	}
 	s.catPlan.Next(
 		catfaulty.Fault{Op: catfaulty.OpFold, Kind: catfaulty.Lost},
-		catfaulty.Fault{Op: catfaulty.OpBrokerTails, Kind: catfaulty.Refuse})
-	require.Error(t, e.Tidy(ctx))
+		catfaulty.Fault{Op: next, Kind: catfaulty.Refuse})
+	err = e.Tidy(t.Context())
+	return w, e, err
+}
+
+// Fold applied, answer lost, and BrokerTails fails too.
+func TestFoldInDoubtTwice(t *testing.T) {
+	w, e, err := tidyInDoubt(t, catfaulty.OpBrokerTails)
+	require.Error(t, err)
 	recovers(t, w, e)
 }
 
 // Fold applied, answer lost, and nobody vouches for what shows of it: a fail-over may undo it, and the rows that memory would
 // have forgotten are the tail again.
 func TestFoldThatOnlyShows(t *testing.T) {
-	ctx := t.Context()
-	w, s, e := doubtWorld(t)
-	for i := range 3 {
-		require.NoError(t, w.produce(ctx, e, w.logs[0], value(0, i, 100)))
-	}
-	s.catPlan.Next(
-		catfaulty.Fault{Op: catfaulty.OpFold, Kind: catfaulty.Lost},
-		catfaulty.Fault{Op: catfaulty.OpTailAt, Kind: catfaulty.Refuse})
-	require.ErrorIs(t, e.Tidy(ctx), catalog.ErrUnavailable)
+	w, e, err := tidyInDoubt(t, catfaulty.OpTailAt)
+	require.ErrorIs(t, err, catalog.ErrUnavailable)
 	recovers(t, w, e)
 }
 

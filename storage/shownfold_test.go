@@ -30,14 +30,21 @@ func (s *shownFold) BrokerTails(ctx context.Context) ([]catalog.BrokerTail, erro
 	return tails, err
 }
 
+// shownFoldFleet is a broker that leads a partition, and one that follows it on a catalog that shows what was not kept.
+func shownFoldFleet(t *testing.T) (w *fleet, cat *shownFold, writer, idle *member) {
+	t.Helper()
+	w = newFleet(t, 1)
+	writer = w.joinDeaf(1)
+	require.NoError(t, writer.Acquire(t.Context(), w.tps()))
+	cat = &shownFold{Catalog: w.cat}
+	idle = w.joinDeaf(2, func(conf *Config) { conf.Catalog, conf.Registration.TTL = cat, time.Minute })
+	return w, cat, writer, idle
+}
+
 // A fold that was seen is undone: its rows are the tail again, for whoever takes the partitions over, too.
 func TestFoldThatIsUndone(t *testing.T) {
 	ctx := t.Context()
-	w := newFleet(t, 1)
-	writer := w.joinDeaf(1)
-	require.NoError(t, writer.Acquire(ctx, w.tps()))
-	cat := &shownFold{Catalog: w.cat}
-	idle := w.joinDeaf(2, func(conf *Config) { conf.Catalog, conf.Registration.TTL = cat, time.Minute })
+	w, cat, writer, idle := shownFoldFleet(t)
 	for i := range 5 {
 		require.NoError(t, w.produce(ctx, writer.Engine, w.logs[0], value(0, i, 10)))
 	}
@@ -58,11 +65,7 @@ func TestFoldThatIsUndone(t *testing.T) {
 // it for ever and the sweep take it for an orphan. The term ends.
 func TestMergeThatIsUndone(t *testing.T) {
 	ctx := t.Context()
-	w := newFleet(t, 1)
-	writer := w.joinDeaf(1)
-	require.NoError(t, writer.Acquire(ctx, w.tps()))
-	cat := &shownFold{Catalog: w.cat}
-	idle := w.joinDeaf(2, func(conf *Config) { conf.Catalog, conf.Registration.TTL = cat, time.Minute })
+	w, cat, writer, idle := shownFoldFleet(t)
 	require.NoError(t, w.produce(ctx, writer.Engine, w.logs[0], value(0, 0, 10)))
 	cat.merged.Store(int64(writer.Epoch()))
 	idle.Heard(catalog.Announcement{})
